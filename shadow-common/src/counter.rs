@@ -1,0 +1,61 @@
+//! Counters that the programs keep, one `u64` per CPU and variant.
+//!
+//! A variant is the index into the per-CPU array and its label in the books.
+
+/// A counter enum that both sides can walk.
+pub trait Counter: Copy + Sized + 'static {
+    /// Every variant, in order of its index.
+    const ALL: &'static [Self];
+    /// The index into the per-CPU array.
+    fn index(self) -> u32;
+    /// The label in metrics and in the summary.
+    fn label(self) -> &'static str;
+}
+
+macro_rules! counters {
+    ($(#[$meta:meta])* $name:ident { $($(#[$doc:meta])* $variant:ident = $label:literal,)+ }) => {
+        $(#[$meta])*
+        #[derive(Clone, Copy, Debug, Eq, PartialEq)]
+        #[repr(u32)]
+        pub enum $name { $($(#[$doc])* $variant,)+ }
+
+        impl Counter for $name {
+            const ALL: &'static [Self] = &[$(Self::$variant,)+];
+            #[inline(always)]
+            fn index(self) -> u32 { self as u32 }
+            fn label(self) -> &'static str { match self { $(Self::$variant => $label,)+ } }
+        }
+    };
+}
+
+counters! {
+    /// What became of a packet in the tap. A packet that is none of ours is not counted.
+    TapCounter {
+        /// A whole packet of a mirrored service reached the ring.
+        Captured = "captured",
+        /// The ring had no room; production's packet went on.
+        RingFull = "ring_full",
+        /// Longer than [`crate::MAX_PACKET_LEN`] (BIG TCP, kernel 5.19).
+        Oversize = "oversize",
+        /// The packet's bytes could not be read.
+        Unreadable = "unreadable",
+        /// An IP fragment that may belong to a mirrored service.
+        Fragment = "fragment",
+        /// An IP packet whose headers are cut short or contradict themselves.
+        Malformed = "malformed",
+    }
+}
+
+counters! {
+    /// What became of a shadow's packet in the guard. Everything counted here was dropped.
+    GuardCounter {
+        /// Copied to the ring, then dropped.
+        Captured = "captured",
+        /// The ring had no room; dropped, the shadow will send it again.
+        RingFull = "ring_full",
+        /// Longer than [`crate::MAX_PACKET_LEN`].
+        Oversize = "oversize",
+        /// The packet's bytes could not be read.
+        Unreadable = "unreadable",
+    }
+}

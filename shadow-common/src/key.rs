@@ -1,0 +1,77 @@
+//! Keys and values of the maps by which the daemon tells the programs what to select.
+
+use bytemuck::{Pod, Zeroable};
+
+/// An IP address: IPv6 as it is, IPv4 as `::ffff:a.b.c.d` (RFC 4291, 2.5.5.2).
+/// Network byte order.
+#[derive(Clone, Copy, Debug, Eq, Hash, PartialEq, Pod, Zeroable)]
+#[repr(transparent)]
+pub struct Address(pub [u8; 16]);
+
+impl Address {
+    /// The first twelve bytes of an IPv4 address in its mapped form.
+    pub const V4_PREFIX: [u8; 12] = [0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff];
+    /// "Any IPv4 address" as a wildcard key (`0.0.0.0`, mapped).
+    pub const ANY_V4: Self = Self([0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff, 0, 0, 0, 0]);
+    /// "Any IPv6 address" as a wildcard key (`::`).
+    pub const ANY_V6: Self = Self([0; 16]);
+
+    /// The mapped form of an IPv4 address, given in network byte order.
+    #[inline(always)]
+    #[must_use]
+    pub const fn from_v4(v4: [u8; 4]) -> Self {
+        Self([0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff, v4[0], v4[1], v4[2], v4[3]])
+    }
+}
+
+/// A mirrored production address and port: the key of the tap's `SERVICES` map.
+#[derive(Clone, Copy, Debug, Eq, Hash, PartialEq, Pod, Zeroable)]
+#[repr(C)]
+pub struct ServiceKey {
+    /// Destination address of a client's packet, or a wildcard.
+    pub address: Address,
+    /// Destination port, network byte order.
+    pub port: [u8; 2],
+    /// Always zero.
+    pub reserved: [u8; 2],
+}
+
+const _: () = assert!(size_of::<ServiceKey>() == 20);
+
+/// A shadow's service address and port: the key of the guard's `SHADOWS` map.
+#[derive(Clone, Copy, Debug, Eq, Hash, PartialEq, Pod, Zeroable)]
+#[repr(C)]
+pub struct ShadowKey {
+    /// Source address of the shadow's packets.
+    pub address: Address,
+    /// Source port, network byte order.
+    pub port: [u8; 2],
+    /// Always zero.
+    pub reserved: [u8; 2],
+}
+
+const _: () = assert!(size_of::<ShadowKey>() == 20);
+
+/// Which of a shadow's packets belong to the mirror: the value of `SHADOWS`.
+#[derive(Clone, Copy, Debug, Eq, PartialEq, Pod, Zeroable)]
+#[repr(C)]
+pub struct GuardRule {
+    /// The mirror's own address, to which the shadow answers.
+    pub local: Address,
+    /// First port of the mirror's range, host byte order.
+    pub port_min: u16,
+    /// Last port of the mirror's range, inclusive, host byte order.
+    pub port_max: u16,
+}
+
+const _: () = assert!(size_of::<GuardRule>() == 20);
+
+#[cfg(feature = "user")]
+mod pod {
+    #![expect(clippy::undocumented_unsafe_blocks, reason = "one SAFETY line serves all four")]
+    // SAFETY: each type is `repr(C)` and `bytemuck::Pod`: no padding, no pointers, any bits valid.
+    unsafe impl aya::Pod for super::Address {}
+    unsafe impl aya::Pod for super::ServiceKey {}
+    unsafe impl aya::Pod for super::ShadowKey {}
+    unsafe impl aya::Pod for super::GuardRule {}
+}

@@ -1,0 +1,15 @@
+//! The contract between the eBPF programs and the daemon: what a ring record
+//! looks like, how maps are keyed, and which counters the kernel side keeps.
+//!
+//! Everything here is plain data: `repr(C)`, no implicit padding, its size held
+//! by a const assertion. Addresses and ports are in network byte order inside
+//! byte arrays; every other integer is in host byte order.
+#![no_std]
+
+mod counter;
+mod key;
+mod record;
+
+pub use counter::{Counter, GuardCounter, TapCounter};
+pub use key::{Address, GuardRule, ServiceKey, ShadowKey};
+pub use record::{MAX_PACKET_LEN, MAX_PART_LEN, RecordHeader, RecordKind};

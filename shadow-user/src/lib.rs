@@ -1,0 +1,1 @@
+//! Shadowtap's daemon as a library, for its tests.

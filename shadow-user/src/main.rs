@@ -1,0 +1,3 @@
+//! Shadowtap's daemon.
+
+fn main() {}
