@@ -1,1 +1,52 @@
-//! Hosts in network namespaces.
+//! Hosts in network namespaces with real servers and real clients, for tests, demo and bench.
+//!
+//! A [`Lab`] has three hosts, client, production and shadow, wired as its [`Topology`] says, with no
+//! way out to any other network. Everything it makes goes when it is dropped, when the process
+//! panics or is told to end, and at the latest when the next lab starts.
+//!
+//! ```no_run
+//! # fn main() -> anyhow::Result<()> {
+//! use shadow_lab::{Lab, Mirror, Nginx};
+//! let lab = Lab::new()?;
+//! let production = Nginx::start(&lab.production)?;
+//! let shadow = Nginx::start(&lab.shadow)?;
+//! let mirror = Mirror::start(&lab.production, &["--iface", "eth0", "--port", "80", "--shadow", "10.77.0.3:80"])?;
+//! # Ok(())
+//! # }
+//! ```
+
+mod access_log;
+mod books;
+mod cleanup;
+mod content;
+mod curl;
+mod digest;
+mod host;
+mod http;
+mod mirror;
+mod net;
+mod nginx;
+mod process;
+mod redis;
+mod tcpdump;
+mod traffic;
+mod wait;
+mod wrk;
+
+pub use access_log::{Differences, Entry, check_against_client, compare};
+pub use books::Books;
+pub use cleanup::sweep;
+pub use content::{bytes as content, sha256_hex};
+pub use curl::curl;
+pub use digest::DigestServer;
+pub use host::Host;
+pub use http::{Body, Connection, Request, Response};
+pub use mirror::{Ended, Mirror, binary};
+pub use net::{Lab, Topology};
+pub use nginx::Nginx;
+pub use process::Process;
+pub use redis::Redis;
+pub use tcpdump::{Capture, Tcpdump};
+pub use traffic::{Completed, Mix, Progress, Report, run as run_traffic};
+pub use wait::{wait_for, wait_until};
+pub use wrk::{WrkResult, wrk};

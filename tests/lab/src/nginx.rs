@@ -1,0 +1,162 @@
+//! A real nginx with a configuration, prefix and logs of its own.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail};
+use nix::sys::signal::Signal;
+
+use crate::access_log::Entry;
+use crate::content;
+use crate::digest::DigestServer;
+use crate::host::Host;
+use crate::process::Process;
+use crate::wait::wait_for;
+
+/// Files below the root: name, window of [`content`](crate::content()).
+pub(crate) const FILES: [(&str, usize, usize); 3] =
+    [("small.txt", 1_000, 64), ("1k.bin", 2_000, 1 << 10), ("1m.bin", 4_000, 1 << 20)];
+
+/// A running nginx. Ends when dropped.
+///
+/// | location | what it does |
+/// |---|---|
+/// | `/small.txt`, `/1k.bin`, `/1m.bin` | static files |
+/// | `/slow/<file>` | the same at 256 KiB/s |
+/// | `/digest` | answers with the hash of the body, up to 32 MiB |
+/// | `/made/<offset>/<len>` | makes content; with `?chunked` in chunks |
+#[derive(Debug)]
+pub struct Nginx {
+    process: Process,
+    host: Host,
+    prefix: PathBuf,
+    _digest: DigestServer,
+}
+
+impl Nginx {
+    /// Starts it on port 80 of `host`, IPv4 and IPv6, and waits until it answers.
+    ///
+    /// # Errors
+    /// When nginx is missing, refuses its configuration, or does not come up in 10 s.
+    pub fn start(host: &Host) -> Result<Self> {
+        Self::start_on(host, 80)
+    }
+
+    /// The same on another port.
+    ///
+    /// # Errors
+    /// As [`Nginx::start`].
+    pub fn start_on(host: &Host, port: u16) -> Result<Self> {
+        let prefix = host.folder().join(format!("nginx-{port}"));
+        fs::create_dir_all(prefix.join("files")).context("make nginx's folder")?;
+        for (name, offset, len) in FILES {
+            fs::write(prefix.join("files").join(name), content::bytes(offset, len))?;
+        }
+        let digest = DigestServer::start(&prefix.join("digest.sock"))?;
+        let config = prefix.join("nginx.conf");
+        fs::write(&config, configuration(&prefix, port)).context("write nginx.conf")?;
+        let mut command = host.command("nginx");
+        command.arg("-p").arg(&prefix).arg("-c").arg(&config);
+        command.arg("-e").arg(prefix.join("error.log"));
+        let process = host.spawn(&format!("nginx-{port}"), &mut command)?;
+        let mut nginx = Self { process, host: host.clone(), prefix, _digest: digest };
+        nginx.wait_until_up(port)?;
+        Ok(nginx)
+    }
+
+    fn wait_until_up(&mut self, port: u16) -> Result<()> {
+        wait_for("nginx", Duration::from_secs(10), || {
+            if let Some(status) = self.process.try_status()? {
+                bail!("nginx ended with {status}: {}", self.process.stderr().trim());
+            }
+            Ok(self.host.connect(self.host.at4(port), Duration::from_secs(1)).ok())
+        })?;
+        Ok(())
+    }
+
+    /// The process id of its master.
+    #[must_use]
+    pub fn pid(&self) -> u32 {
+        self.process.pid()
+    }
+
+    /// Sends `signal` to the master.
+    ///
+    /// # Errors
+    /// When the kernel refuses.
+    pub fn signal(&mut self, signal: Signal) -> Result<()> {
+        self.process.signal(signal)
+    }
+
+    /// Every request logged until now. A request is logged when its response has been sent.
+    ///
+    /// # Errors
+    /// When the log cannot be read or a line of it is not as configured.
+    pub fn log(&self) -> Result<Vec<Entry>> {
+        Entry::read(&self.prefix.join("access.log"))
+    }
+
+    /// What nginx complained about.
+    #[must_use]
+    pub fn errors(&self) -> String {
+        fs::read_to_string(self.prefix.join("error.log")).unwrap_or_default()
+    }
+}
+
+impl Drop for Nginx {
+    fn drop(&mut self) {
+        // A killed master would leave its workers behind.
+        let _ = self.process.stop(Signal::SIGTERM, Duration::from_secs(5));
+    }
+}
+
+fn configuration(prefix: &Path, port: u16) -> String {
+    let prefix = prefix.display();
+    format!(
+        r#"user root;
+daemon off;
+worker_processes 2;
+pid {prefix}/nginx.pid;
+error_log {prefix}/error.log warn;
+events {{ worker_connections 8192; }}
+http {{
+    log_format lab escape=json '{{"id":"$http_x_request_id","method":"$request_method",'
+        '"uri":"$request_uri","status":$status,"request_length":$request_length,'
+        '"response_length":$body_bytes_sent,"body_sha256":"$upstream_http_x_body_sha256",'
+        '"completion":"$request_completion","connection":$connection,"at":$msec}}';
+    access_log {prefix}/access.log lab;
+    client_body_temp_path {prefix}/bodies;
+    proxy_temp_path {prefix}/proxied;
+    fastcgi_temp_path {prefix}/fastcgi;
+    uwsgi_temp_path {prefix}/uwsgi;
+    scgi_temp_path {prefix}/scgi;
+    client_max_body_size 32m;
+    keepalive_requests 1000000;
+    keepalive_timeout 60s;
+    default_type application/octet-stream;
+    root {prefix}/files;
+    upstream digest {{
+        server unix:{prefix}/digest.sock;
+        keepalive 32;
+        keepalive_requests 1000000;
+    }}
+    server {{
+        listen {port} default_server backlog=4096;
+        listen [::]:{port} default_server backlog=4096;
+        location / {{ }}
+        location /slow/ {{
+            limit_rate 256k;
+            alias {prefix}/files/;
+        }}
+        location ~ ^/(digest|made) {{
+            proxy_pass http://digest;
+            proxy_http_version 1.1;
+            proxy_set_header Connection "";
+            proxy_hide_header X-Body-Sha256;
+        }}
+    }}
+}}
+"#
+    )
+}
