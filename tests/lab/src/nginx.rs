@@ -12,7 +12,7 @@ use crate::content;
 use crate::digest::DigestServer;
 use crate::host::Host;
 use crate::process::Process;
-use crate::wait::wait_for;
+use crate::wait::{wait_for, wait_until};
 
 /// Files below the root: name, window of [`content`](crate::content()).
 pub(crate) const FILES: [(&str, usize, usize); 3] =
@@ -95,6 +95,18 @@ impl Nginx {
     /// When the log cannot be read or a line of it is not as configured.
     pub fn log(&self) -> Result<Vec<Entry>> {
         Entry::read(&self.prefix.join("access.log"))
+    }
+
+    /// The log once it has `count` requests, or what it has after 10 s: nginx writes a line only after
+    /// the client has the whole response.
+    ///
+    /// # Errors
+    /// As [`Nginx::log`].
+    pub fn log_of(&self, count: usize) -> Result<Vec<Entry>> {
+        let _ = wait_until("log lines", Duration::from_secs(10), || {
+            self.log().is_ok_and(|log| log.len() >= count)
+        });
+        self.log()
     }
 
     /// What nginx complained about.
