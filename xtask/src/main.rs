@@ -1,2 +1,56 @@
-//! One file per verb.
-fn main() {}
+//! Everything that is done with a checkout, as `cargo xtask <verb>`: one file per verb.
+//!
+//! Verbs: [`setup`], [`doctor`], [`build`], [`run`], [`test`]. What they stand on: [`host`] (this
+//! machine), [`toolchain`] and [`linker`] (what the eBPF crate is built with), [`packages`] (servers
+//! and clients that the tests use), [`progress`] (how a long step is shown).
+
+mod build;
+mod doctor;
+mod host;
+mod linker;
+mod packages;
+mod progress;
+mod run;
+mod setup;
+mod toolchain;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+/// Work on a Shadowtap checkout. Every verb first installs what it needs and is missing.
+#[derive(Parser)]
+#[command(name = "cargo xtask", bin_name = "cargo xtask", disable_help_subcommand = true)]
+struct Cli {
+    #[command(subcommand)]
+    verb: Verb,
+    /// What builds the eBPF crate.
+    #[arg(long, global = true, env = "SHADOWTAP_TOOLCHAIN", default_value = "auto", hide = true)]
+    toolchain: toolchain::Choice,
+}
+
+#[derive(Subcommand)]
+enum Verb {
+    /// Install what the other verbs need, unless it is there.
+    Setup(setup::Args),
+    /// Say what is there and what is missing; change nothing.
+    Doctor,
+    /// Build the daemon into target/release/shadowtap.
+    Build(build::Args),
+    /// Build the daemon and run it, through sudo when not root.
+    Run(run::Args),
+}
+
+fn main() -> ExitCode {
+    let cli = Cli::parse();
+    let done = match cli.verb {
+        Verb::Setup(args) => setup::run(cli.toolchain, &args),
+        Verb::Doctor => doctor::run(cli.toolchain),
+        Verb::Build(args) => build::run(cli.toolchain, &args),
+        Verb::Run(args) => run::run(cli.toolchain, &args),
+    };
+    done.unwrap_or_else(|error| {
+        eprintln!("error: {error:#}");
+        ExitCode::FAILURE
+    })
+}

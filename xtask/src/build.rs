@@ -1,0 +1,57 @@
+//! `cargo xtask build`: the daemon with the eBPF programs inside it.
+
+use std::{io::BufReader, path::PathBuf, process::ExitCode};
+
+use anyhow::{Context as _, Result, bail};
+use cargo_metadata::Message;
+
+use crate::{
+    setup::{self, Purpose, Ready},
+    toolchain::Choice,
+};
+
+/// Arguments of `build`.
+#[derive(clap::Args)]
+pub struct Args {
+    /// Unoptimised, with the debug assertions on the books.
+    #[arg(long)]
+    pub debug: bool,
+}
+
+/// Runs the verb.
+///
+/// # Errors
+/// Set-up or the build failed.
+pub fn run(choice: Choice, args: &Args) -> Result<ExitCode> {
+    let ready = setup::ensure(choice, Purpose::Build)?;
+    println!("{}", daemon(&ready, !args.debug)?.display());
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Builds the daemon and says where cargo left it.
+///
+/// # Errors
+/// The build failed; cargo has printed why.
+pub fn daemon(ready: &Ready, release: bool) -> Result<PathBuf> {
+    let mut args = vec!["build", "--package", "shadow-user", "--bin", "shadowtap"];
+    args.push("--message-format=json-render-diagnostics");
+    if release {
+        args.push("--release");
+    }
+    executable(ready, &args)?.context("cargo built no shadowtap")
+}
+
+/// Runs cargo with JSON messages and returns the last executable that it made.
+fn executable(ready: &Ready, args: &[&str]) -> Result<Option<PathBuf>> {
+    let child = ready.cargo(args).unchecked().reader().context("starting cargo")?;
+    let mut found = None;
+    for message in Message::parse_stream(BufReader::new(&child)) {
+        if let Message::CompilerArtifact(artifact) = message.context("reading cargo's messages")? {
+            found = artifact.executable.map(Into::into).or(found);
+        }
+    }
+    match child.try_wait().context("waiting for cargo")? {
+        Some(output) if output.status.success() => Ok(found),
+        _ => bail!("cargo {} failed", args.join(" ")),
+    }
+}
