@@ -5,6 +5,7 @@
 //! outputs.
 #![forbid(unsafe_code)]
 
+pub mod client;
 pub mod seq;
 pub mod time;
 pub mod wire;

@@ -1,0 +1,373 @@
+//! What is sent next.
+
+use crate::client::timer::Timer;
+use crate::client::{Client, State};
+use crate::seq::SeqNum;
+use crate::time::{Duration, Instant};
+use crate::wire::{Flags, Options, SackBlocks, Segment, Timestamps};
+
+use super::recovery::{Phase, TailProbe};
+
+/// RFC 9293, 3.8.6.2.1: "The override timeout should be in the range 0.1 - 1.0 seconds."
+const OVERRIDE: Duration = Duration::from_millis(200);
+
+/// A segment to send: a header, and its data where it lies in the send buffer.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct Outgoing<'a> {
+    /// The header; its `payload` is empty.
+    pub segment: Segment<'a>,
+    /// The data octets, in two parts.
+    pub payload: [&'a [u8]; 2],
+}
+
+impl Outgoing<'_> {
+    /// Data octets.
+    #[must_use]
+    pub fn payload_len(&self) -> usize {
+        self.payload[0].len() + self.payload[1].len()
+    }
+}
+
+/// A reset to send.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Reset {
+    pub seq: SeqNum,
+    pub ack: Option<SeqNum>,
+}
+
+/// Something to send although windows or order say otherwise.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(super) enum Force {
+    /// The first segment not acknowledged, whatever cwnd is: fast retransmit and timeout.
+    Head,
+    /// A tail-loss probe, whatever cwnd is.
+    Tail,
+    /// One octet into a shut window, or less than a segment into a narrow one.
+    Persist,
+}
+
+/// A range of sequence space to send.
+#[derive(Clone, Copy, Debug)]
+struct Text {
+    seq: SeqNum,
+    /// Data octets.
+    len: u32,
+    fin: bool,
+}
+
+impl Client {
+    /// The next segment due, until `None`.
+    pub fn poll_transmit(&mut self, now: Instant) -> Option<Outgoing<'_>> {
+        if let Some(reset) = self.reset_due.take() {
+            return Some(self.reset(reset, now));
+        }
+        match self.state {
+            State::Closed => None,
+            State::SynSent if self.syn_due => Some(self.syn(now)),
+            State::SynSent => None,
+            _ => match self.next_text(now) {
+                Some(text) => Some(self.text(text, now)),
+                None if self.ack_due => Some(self.ack(now)),
+                None => None,
+            },
+        }
+    }
+
+    /// Queues the reset of a synchronized connection.
+    pub(super) fn send_reset(&mut self) {
+        self.reset_due = Some(Reset { seq: self.snd.nxt, ack: Some(self.rcv.nxt) });
+    }
+
+    fn reset(&self, reset: Reset, now: Instant) -> Outgoing<'static> {
+        let segment = Segment {
+            seq: reset.seq,
+            ack: reset.ack.unwrap_or_default(),
+            flags: Flags { rst: true, ack: reset.ack.is_some(), ..Flags::default() },
+            // RFC 7323, 3.2: TSopt "SHOULD be sent in an <RST> segment".
+            options: Options { timestamps: self.timestamps_option(now), ..Options::default() },
+            ..Segment::default()
+        };
+        Outgoing { segment, payload: [&[], &[]] }
+    }
+
+    fn syn(&mut self, now: Instant) -> Outgoing<'static> {
+        self.syn_due = false;
+        if self.snd.nxt == self.snd.iss {
+            self.snd.nxt = self.snd.iss + 1;
+            self.timed = Some((self.snd.nxt, now));
+        }
+        self.timers.set(Timer::Retransmit, now + self.rto.get());
+        let offer = &self.config.offer;
+        // RFC 9293, 3.7.1: what this end can receive: the real client's MSS, but not more than
+        // fits the mirror's own link.
+        let link = self.config.path_mtu.saturating_sub(self.config.ip_header() + 20);
+        let options = Options {
+            mss: Some(offer.mss.min(link)),
+            window_scale: offer.window_scale.map(|shift| shift.min(14)),
+            sack_permitted: offer.sack_permitted,
+            timestamps: offer
+                .timestamps
+                .then(|| Timestamps { value: self.timestamp(now), echo_reply: 0 }),
+            sack: SackBlocks::default(),
+        };
+        let segment = Segment {
+            seq: self.snd.iss,
+            flags: Flags { syn: true, ..Flags::default() },
+            // RFC 7323, 2.2: "The window field in a segment where the SYN bit is set ... MUST NOT
+            // be scaled."
+            wnd: u16::try_from(self.rcv.wnd).unwrap_or(u16::MAX),
+            options,
+            ..Segment::default()
+        };
+        Outgoing { segment, payload: [&[], &[]] }
+    }
+
+    fn ack(&mut self, now: Instant) -> Outgoing<'static> {
+        // RFC 9293, 3.10.7.4 sends <SEQ=SND.NXT>. When the peer has taken window back, that lies
+        // beyond its edge and would not be acceptable there.
+        let edge = self.snd.window_edge();
+        let seq = if self.snd.nxt.after(edge) { edge } else { self.snd.nxt };
+        let segment = self.header(seq, now);
+        self.acknowledgment_sent();
+        Outgoing { segment, payload: [&[], &[]] }
+    }
+
+    /// Every acknowledgment rides on whatever is sent.
+    fn acknowledgment_sent(&mut self) {
+        self.ack_due = false;
+        self.timers.stop(Timer::DelayedAck);
+        self.rcv.acknowledged();
+    }
+
+    fn timestamps_option(&self, now: Instant) -> Option<Timestamps> {
+        // RFC 7323, 3.2: "Once TSopt has been successfully negotiated ..., the TSopt MUST be sent
+        // in every non-<RST> segment for the duration of the connection".
+        self.timestamps
+            .then(|| Timestamps { value: self.timestamp(now), echo_reply: self.rcv.ts_recent() })
+    }
+
+    fn sack_option(&self) -> SackBlocks {
+        // RFC 2018, 3: "a SACK option ... with n blocks will have a length of 8*n+2 bytes"; 40
+        // octets of options hold four, or three beside timestamps.
+        let room = if self.timestamps { 3 } else { 4 };
+        if self.sack { self.rcv.sack_blocks(room) } else { SackBlocks::default() }
+    }
+
+    fn header(&self, seq: SeqNum, now: Instant) -> Segment<'static> {
+        Segment {
+            seq,
+            ack: self.rcv.nxt,
+            flags: Flags { ack: true, ..Flags::default() },
+            wnd: self.rcv.window_field(),
+            options: Options {
+                timestamps: self.timestamps_option(now),
+                sack: self.sack_option(),
+                ..Options::default()
+            },
+            ..Segment::default()
+        }
+    }
+
+    fn text(&mut self, text: Text, now: Instant) -> Outgoing<'_> {
+        let mut segment = self.header(text.seq, now);
+        segment.flags.fin = text.fin;
+        // RFC 9293, 3.9.1.2: "The TCP endpoint MUST set the PSH bit in the last buffered segment
+        // (i.e., when there is no more queued data to be sent)".
+        segment.flags.psh = text.len > 0 && (self.snd.unsent() == 0 || text.fin) && {
+            let end = text.seq + text.len + u32::from(text.fin);
+            end == self.snd.nxt
+        };
+        self.acknowledgment_sent();
+        Outgoing { segment, payload: self.snd.slices(text.seq, text.len) }
+    }
+
+    /// Chooses what occupies sequence space, and takes note of it as sent.
+    fn next_text(&mut self, now: Instant) -> Option<Text> {
+        if let Some(text) = self.force.take().and_then(|force| self.forced(force)) {
+            self.sent(text, now);
+            return Some(text);
+        }
+        let smss = self.smss();
+        let (una, nxt) = (self.snd.una, self.snd.nxt);
+        if una == nxt && self.snd.has_unsent() {
+            self.congestion.idle(now.since(self.last_sent), self.rto.get(), smss);
+        }
+        // RFC 6675, 4, NextSeg: (1) what is lost, (2) what was never sent, (3) what may be lost.
+        let lost = self.scoreboard.next_lost(una, smss).filter(|_| self.phase != Phase::Open);
+        let candidate =
+            lost.and_then(|hole| self.again(hole)).or_else(|| self.new_text(false)).or_else(|| {
+                let recovering = matches!(self.phase, Phase::FastRecovery { .. });
+                let hole = self.scoreboard.next_hole(una).filter(|_| recovering);
+                hole.and_then(|hole| self.again(hole))
+            });
+        // RFC 6675, 5 (C): "If cwnd - pipe >= 1 SMSS, the sender SHOULD transmit one or more
+        // segments"; the segment at hand may be smaller.
+        let cwnd = self.congestion.cwnd();
+        let room = cwnd.saturating_sub(self.scoreboard.pipe(una, nxt, smss));
+        let text = candidate.filter(|text| text.len.max(1) <= room);
+        if let Some(text) = text {
+            self.sent(text, now);
+            return Some(text);
+        }
+        // RFC 7661 and Linux: in slow start a window half used may grow.
+        let slow_start = cwnd < self.congestion.ssthresh();
+        let half_used = slow_start && self.snd.flight() >= cwnd / 2;
+        self.congestion.set_limited(candidate.is_some() || half_used);
+        self.start_retransmission(now);
+        self.start_persist(now);
+        None
+    }
+
+    /// Most data octets of the next segment: SMSS less the SACK blocks that go with it.
+    fn limit(&self) -> u32 {
+        let blocks = self.sack_option().len() as u32;
+        let option = if blocks == 0 { 0 } else { 4 + 8 * blocks };
+        self.smss().saturating_sub(option).max(1)
+    }
+
+    /// A segment from the start of a hole, cut to size and to the peer's window.
+    fn again(&self, (start, end): (SeqNum, SeqNum)) -> Option<Text> {
+        let mut end = end;
+        for bound in [start + self.limit(), self.snd.window_edge()] {
+            if bound.before(end) {
+                end = bound;
+            }
+        }
+        if !start.before(end) {
+            return None;
+        }
+        let (len, fin) = self.snd.data_and_fin(start, end);
+        Some(Text { seq: start, len, fin })
+    }
+
+    /// A segment of what was never sent, cut to size and to the peer's window; `anyway`
+    /// says that silly-window avoidance waited long enough.
+    fn new_text(&self, anyway: bool) -> Option<Text> {
+        let limit = self.limit();
+        let unsent = self.snd.unsent();
+        let usable = self.snd.usable();
+        let len = u32::try_from(unsent).unwrap_or(u32::MAX).min(limit).min(usable);
+        let fin = self.snd.fin_after(len) && len < usable;
+        if len == 0 && !fin {
+            return None;
+        }
+        // RFC 9293, 3.8.6.2.1: send data
+        // "(1) if a maximum-sized segment can be sent, i.e., if: min(D,U) >= Eff.snd.MSS;
+        //  (2) or if the data is pushed and all queued data can be sent now, i.e., if:
+        //      [SND.NXT = SND.UNA and] PUSHed and D <= U (the bracketed condition is imposed by
+        //      the Nagle algorithm);
+        //  (3) or if at least a fraction Fs of the maximum window can be sent, i.e., if:
+        //      [SND.NXT = SND.UNA and] min(D,U) >= Fs * Max(SND.WND);
+        //  (4) or if data is PUSHed and the override timeout occurs."
+        // Nagle is off: the real client's stack has already decided which segments to send,
+        // and a release is a push.
+        let all = unsent <= u64::from(usable);
+        let worthwhile = len >= limit || all || len >= self.snd.max_wnd / 2;
+        (worthwhile || anyway).then_some(Text { seq: self.snd.nxt, len, fin })
+    }
+
+    fn forced(&mut self, force: Force) -> Option<Text> {
+        let (una, nxt) = (self.snd.una, self.snd.nxt);
+        match force {
+            Force::Head => self.scoreboard.hole(una, nxt).and_then(|hole| self.again(hole)),
+            Force::Tail => {
+                // RFC 8985, 7.3: "If an unsent segment exists AND the receive window has space for
+                // it: Transmit the lowest-sequence unsent segment ... Else: Retransmit the
+                // highest-sequence segment sent so far".
+                let text = self.new_text(false).or_else(|| {
+                    let start = nxt - self.limit();
+                    self.again((if start.before(una) { una } else { start }, nxt))
+                })?;
+                let end = text.seq + text.len + u32::from(text.fin);
+                self.tail = Some(TailProbe {
+                    end: if end.after(nxt) { end } else { nxt },
+                    retransmission: text.seq.before(nxt),
+                });
+                Some(text)
+            }
+            Force::Persist if self.snd.wnd > 0 => self.new_text(true),
+            // RFC 9293, 3.8.6.1: "The sending TCP peer must regularly transmit at least one octet
+            // of new data (if available), or retransmit to the receiving TCP peer even if the send
+            // window is zero". The one octet beyond the window.
+            Force::Persist if una != nxt => {
+                let (len, fin) = self.snd.data_and_fin(una, una + 1);
+                Some(Text { seq: una, len, fin })
+            }
+            Force::Persist if self.snd.unsent() > 0 => Some(Text { seq: nxt, len: 1, fin: false }),
+            Force::Persist => self.snd.fin_after(0).then_some(Text { seq: nxt, len: 0, fin: true }),
+        }
+    }
+
+    /// Takes note that `text` is sent now.
+    fn sent(&mut self, text: Text, now: Instant) {
+        let end = text.seq + text.len + u32::from(text.fin);
+        let again = text.seq.before(self.snd.nxt);
+        if again {
+            // Karn's algorithm, RFC 6298, 3: "RTT samples MUST NOT be made using segments that
+            // were retransmitted".
+            self.timed = self.timed.filter(|&(timed, _)| !text.seq.before(timed));
+            let old = self.scoreboard.high_rxt;
+            if self.phase != Phase::Open && end.after(old) {
+                self.scoreboard.high_rxt = end;
+            }
+        } else if self.timed.is_none() {
+            self.timed = Some((end, now));
+        }
+        if text.fin && !self.snd.fin_sent {
+            self.state = self.state.send_fin();
+        }
+        self.snd.sent(text.seq, text.len, text.fin);
+        self.last_sent = now;
+        if again && text.seq == self.snd.una {
+            self.timers.stop(Timer::Retransmit);
+        }
+        self.start_retransmission(now);
+        self.start_tail_probe(now);
+    }
+
+    /// The retransmission timer, or the persist timer in its place when the window is shut.
+    pub(super) fn start_retransmission(&mut self, now: Instant) {
+        if self.snd.flight() == 0 {
+            self.timers.stop(Timer::Retransmit);
+            self.timers.stop(Timer::TailLoss);
+            if !self.snd.has_unsent() {
+                self.timers.stop(Timer::User);
+            }
+            return;
+        }
+        self.timers.start(Timer::User, now + self.config.user_timeout);
+        if self.snd.wnd == 0 {
+            self.timers.stop(Timer::Retransmit);
+            self.timers.stop(Timer::TailLoss);
+            self.shut(now);
+        } else {
+            // RFC 6298, 5.1: "Every time a packet containing data is sent (including a
+            // retransmission), if the timer is not running, start it running so that it will
+            // expire after RTO seconds".
+            self.timers.start(Timer::Retransmit, now + self.rto.get());
+        }
+    }
+
+    /// Starts the persist timer when only the peer's window keeps data back.
+    fn start_persist(&mut self, now: Instant) {
+        if self.snd.flight() > 0 || !self.snd.has_unsent() {
+            return;
+        }
+        self.timers.start(Timer::User, now + self.config.user_timeout);
+        if self.snd.wnd == 0 {
+            self.shut(now);
+        } else {
+            self.timers.start(Timer::Persist, now + OVERRIDE);
+        }
+    }
+
+    /// The window is shut, and there is something to send.
+    fn shut(&mut self, now: Instant) {
+        self.shut_since.get_or_insert(now);
+        // RFC 9293, 3.8.6.1: "The transmitting host SHOULD send the first zero-window probe when
+        // a zero window has existed for the retransmission timeout period ..., and SHOULD
+        // increase exponentially the interval between successive probes."
+        let interval = self.rto.get().saturating_mul(1 << self.persists.min(8));
+        self.timers.start(Timer::Persist, now + interval.min(Duration::from_secs(60)));
+    }
+}
