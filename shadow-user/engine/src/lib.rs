@@ -6,6 +6,7 @@
 #![forbid(unsafe_code)]
 
 pub mod client;
+pub mod reassembly;
 pub mod seq;
 pub mod time;
 pub mod wire;

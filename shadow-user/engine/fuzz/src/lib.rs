@@ -1,0 +1,6 @@
+//! What the fuzz targets check, as plain functions: the targets call them under
+//! libFuzzer, and the engine's `corpus` test replays the corpus through them with
+//! seeded mutations on stable Rust.
+
+pub mod reassembly;
+pub mod wire;
