@@ -1,3 +1,7 @@
 //! Shadowtap's daemon.
 
-fn main() {}
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    shadow_user::run()
+}

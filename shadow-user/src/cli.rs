@@ -1,0 +1,176 @@
+//! The command line. Values are kept as text here: `config` looks into them, so
+//! that a flag and a field of the file are refused in the same words.
+
+use std::path::PathBuf;
+
+use clap::error::ErrorKind;
+use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum};
+use serde::Deserialize;
+
+use crate::setting::{Text, one_or_many};
+
+/// Mirrors live TCP traffic of this host to a shadow server.
+#[derive(Debug, Parser)]
+#[command(name = "shadowtap", version, subcommand_required = true)]
+pub struct Cli {
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// The verbs.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Copy the clients' traffic of a port to a shadow until stopped
+    Mirror(Box<MirrorArgs>),
+}
+
+/// The flags of `mirror`, which are also the fields of its file.
+#[derive(Args, Clone, Debug, Default, Deserialize)]
+#[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
+pub struct MirrorArgs {
+    /// Read settings from a TOML file: the same names, a flag wins
+    #[arg(long, value_name = "FILE")]
+    #[serde(skip)]
+    pub config: Option<PathBuf>,
+
+    /// Interface on which clients reach production; may be repeated
+    #[arg(long, value_name = "NAME")]
+    #[serde(deserialize_with = "one_or_many")]
+    pub iface: Vec<Text>,
+
+    /// Port to mirror: 80 (every address of this host), 10.0.0.5:80, [fd00::1]:80, or
+    /// 0.0.0.0:80 (every destination, forwarded too); may be repeated
+    #[arg(long, value_name = "[ADDR:]PORT")]
+    #[serde(deserialize_with = "one_or_many")]
+    pub port: Vec<Text>,
+
+    /// Server that gets the copy
+    #[arg(long, value_name = "HOST:PORT")]
+    pub shadow: Option<Text>,
+
+    /// Serve /metrics and /healthz here
+    #[arg(long, value_name = "ADDR:PORT")]
+    pub listen: Option<Text>,
+
+    /// Write the summary here at exit (JSON)
+    #[arg(long, value_name = "FILE")]
+    pub summary: Option<Text>,
+
+    /// Stop after this time [default: run until SIGINT or SIGTERM]
+    #[arg(long, value_name = "TIME")]
+    pub duration: Option<Text>,
+
+    /// Grace for open sessions at the end [default: 5s]
+    #[arg(long, value_name = "TIME")]
+    pub drain: Option<Text>,
+
+    /// Capture and account, send nothing
+    #[arg(long, num_args = 0..=1, require_equals = true, default_missing_value = "true", value_name = "BOOL")]
+    pub dry_run: Option<Text>,
+
+    /// Whose address the shadow sees: self [default: self]
+    #[arg(long, value_name = "MODE")]
+    pub source: Option<Text>,
+
+    /// Ports the mirror sends from, kept free of others [default: 16384-32767]
+    #[arg(long, value_name = "FIRST-LAST")]
+    pub source_ports: Option<Text>,
+
+    /// Room for captured packets in the kernel, a power of two [default: 16MiB]
+    #[arg(long, value_name = "SIZE")]
+    pub ring_size: Option<Text>,
+
+    /// How long a client's next data waits for the shadow's answer [default: 5s]
+    #[arg(long, value_name = "TIME")]
+    pub gate_timeout: Option<Text>,
+
+    /// What happens then: abort or send [default: abort]
+    #[arg(long, value_name = "ACTION")]
+    pub gate_action: Option<Text>,
+
+    /// Time between a client's segments: as-captured or off [default: as-captured]
+    #[arg(long, value_name = "PACE")]
+    pub pace: Option<Text>,
+
+    /// Memory for flows and their data [default: 256MiB]
+    #[arg(long, value_name = "SIZE")]
+    pub memory_limit: Option<Text>,
+
+    /// Flows followed at once [default: 100000]
+    #[arg(long, value_name = "COUNT")]
+    pub max_flows: Option<Text>,
+
+    /// Progress on standard output: auto (a view on a terminal, else a line each
+    /// second), lines or off [default: auto]
+    #[arg(long, value_name = "HOW")]
+    pub live: Option<Text>,
+
+    /// Form of the log on standard error: text or json [default: text]
+    #[arg(long, value_name = "FORM")]
+    pub log_format: Option<Text>,
+
+    /// Log more; twice for still more
+    #[arg(short, long, action = ArgAction::Count)]
+    pub verbose: u8,
+}
+
+/// Whose address the shadow sees.
+#[derive(Clone, Copy, Debug, Eq, PartialEq, ValueEnum)]
+pub enum SourceMode {
+    /// The mirror's own.
+    #[value(name = "self")]
+    Own,
+}
+
+/// What happens to data that waited for the shadow's answer too long.
+#[derive(Clone, Copy, Debug, Eq, PartialEq, ValueEnum)]
+pub enum GateAction {
+    /// The session is reset and counted.
+    Abort,
+    /// The data goes out, counted.
+    Send,
+}
+
+/// When released data goes out.
+#[derive(Clone, Copy, Debug, Eq, PartialEq, ValueEnum)]
+pub enum Pace {
+    /// With the distances in time that were captured.
+    AsCaptured,
+    /// As soon as possible.
+    Off,
+}
+
+/// How progress is shown.
+#[derive(Clone, Copy, Debug, Eq, PartialEq, ValueEnum)]
+pub enum Live {
+    /// A view when standard output is a terminal, else lines.
+    Auto,
+    /// One line each second.
+    Lines,
+    /// Nothing until the summary.
+    Off,
+}
+
+/// The form of the log.
+#[derive(Clone, Copy, Debug, Eq, PartialEq, ValueEnum)]
+pub enum LogFormat {
+    /// For people.
+    Text,
+    /// One JSON object per line.
+    Json,
+}
+
+/// clap's message as one line: its first paragraph, without the usage below it.
+#[must_use]
+pub fn one_line(error: &clap::Error) -> String {
+    if error.kind() == ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand {
+        return "no command is given; see shadowtap --help".to_owned();
+    }
+    let text = error.render().to_string();
+    let message: Vec<&str> =
+        text.lines().take_while(|line| !line.is_empty()).map(str::trim).collect();
+    let message = message.join(" ");
+    let message = message.strip_prefix("error: ").unwrap_or(&message);
+    format!("{message}; see shadowtap --help")
+}

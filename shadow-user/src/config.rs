@@ -1,0 +1,412 @@
+//! From raw flags and a file to one validated configuration. Nothing here looks
+//! at the host: that is `preflight`.
+
+use std::fmt;
+use std::net::{IpAddr, SocketAddr};
+use std::ops::RangeInclusive;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytesize::ByteSize;
+use clap::ValueEnum;
+
+use crate::cli::{GateAction, Live, LogFormat, MirrorArgs, Pace, SourceMode};
+use crate::setting::{Origin, Refusal, Setting, Text};
+
+/// What `mirror` shall do, each value well formed and in bounds.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// Interfaces to tap; at least one, none twice.
+    pub iface: Vec<Setting<String>>,
+    /// What is mirrored; at least one, none twice.
+    pub port: Vec<Setting<Service>>,
+    /// The shadow, not resolved yet.
+    pub shadow: Setting<HostPort>,
+    /// Where metrics are served.
+    pub listen: Option<Setting<SocketAddr>>,
+    /// Where the summary is written.
+    pub summary: Option<Setting<PathBuf>>,
+    /// When to stop by itself.
+    pub duration: Option<Duration>,
+    /// Grace for open sessions at the end.
+    pub drain: Duration,
+    /// Send nothing.
+    pub dry_run: bool,
+    /// Whose address the shadow sees.
+    pub source: SourceMode,
+    /// Ports the mirror sends from.
+    pub source_ports: Setting<RangeInclusive<u16>>,
+    /// Bytes of each ring: a power of two and of whole pages.
+    pub ring_size: u32,
+    /// How long data waits for the shadow's answer.
+    pub gate_timeout: Duration,
+    /// What happens then.
+    pub gate_action: GateAction,
+    /// When released data goes out.
+    pub pace: Pace,
+    /// Bytes for flows and their data.
+    pub memory_limit: usize,
+    /// Flows followed at once.
+    pub max_flows: usize,
+    /// How progress is shown.
+    pub live: Live,
+    /// The form of the log.
+    pub log_format: LogFormat,
+    /// How often `-v` was given.
+    pub verbose: u8,
+}
+
+/// What one `--port` selects.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Service {
+    /// This port on every address that this host has at the moment.
+    Host(u16),
+    /// This port on one address, or on every destination when it is `0.0.0.0` or `::`.
+    Exactly(SocketAddr),
+}
+
+impl Service {
+    /// The port, whatever the address.
+    #[must_use]
+    pub const fn port(self) -> u16 {
+        match self {
+            Self::Host(port) => port,
+            Self::Exactly(address) => address.port(),
+        }
+    }
+
+    /// Whether a packet to `address` is mirrored, on a host that has `own` addresses.
+    #[must_use]
+    pub fn selects(self, address: SocketAddr, own: &[IpAddr]) -> bool {
+        if self.port() != address.port() {
+            return false;
+        }
+        match self {
+            Self::Host(_) => own.contains(&address.ip()),
+            Self::Exactly(any) if any.ip().is_unspecified() => {
+                any.is_ipv4() == address.is_ipv4() && own.contains(&address.ip())
+            }
+            Self::Exactly(exact) => exact.ip() == address.ip(),
+        }
+    }
+}
+
+/// A host by name or address, and a port.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct HostPort {
+    /// A name, or an address without brackets.
+    pub host: String,
+    /// The port, not 0.
+    pub port: u16,
+}
+
+impl fmt::Display for HostPort {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.host.contains(':') {
+            write!(f, "[{}]:{}", self.host, self.port)
+        } else {
+            write!(f, "{}:{}", self.host, self.port)
+        }
+    }
+}
+
+impl Config {
+    /// Reads the file of `--config`, lets the flags win, and validates the result.
+    ///
+    /// # Errors
+    /// The first setting that is missing, malformed or out of bounds.
+    pub fn load(flags: MirrorArgs) -> Result<Self, Refusal> {
+        let Some(path) = flags.config.clone() else {
+            return Self::merge(flags, MirrorArgs::default(), Path::new(""));
+        };
+        let subject = format!("--config {}", path.display());
+        let text = std::fs::read_to_string(&path).map_err(|error| {
+            Refusal::new(&subject, format!("cannot be read: {error}"), "give a readable TOML file")
+        })?;
+        let file = parse_file(&text).map_err(|what| {
+            Refusal::new(&subject, what, "fields are the names of the flags, as in port = 80")
+        })?;
+        Self::merge(flags, file, &path)
+    }
+
+    /// The flags over the file.
+    fn merge(flags: MirrorArgs, file: MirrorArgs, path: &Path) -> Result<Self, Refusal> {
+        let sources = Sources { path: Arc::from(path) };
+        macro_rules! given {
+            ($name:literal, $field:ident) => {
+                sources.one($name, flags.$field, file.$field)
+            };
+            ($name:literal, $field:ident, $default:literal) => {
+                given!($name, $field).unwrap_or_else(|| default_of($name, $default))
+            };
+        }
+
+        let iface = sources
+            .many("iface", flags.iface, file.iface)
+            .into_iter()
+            .map(|given| given.parse(interface_name))
+            .collect::<Result<Vec<_>, _>>()?;
+        required("iface", "NAME", "the interface on which clients arrive", iface.is_empty())?;
+        refuse_twice(&iface)?;
+
+        let port = sources
+            .many("port", flags.port, file.port)
+            .into_iter()
+            .map(|given| given.parse(service))
+            .collect::<Result<Vec<_>, _>>()?;
+        required("port", "[ADDR:]PORT", "the port to mirror", port.is_empty())?;
+        refuse_twice(&port)?;
+
+        let shadow = given!("shadow", shadow).map(|given| given.parse(host_port)).transpose()?;
+        required("shadow", "HOST:PORT", "the server that gets the copy", shadow.is_none())?;
+        let shadow = shadow.ok_or_else(|| Refusal::new("--shadow", "is missing", "give it"))?;
+
+        Ok(Self {
+            iface,
+            port,
+            shadow,
+            listen: given!("listen", listen).map(|given| given.parse(listen)).transpose()?,
+            summary: given!("summary", summary)
+                .map(|given| given.parse(|text| Ok(PathBuf::from(text))))
+                .transpose()?,
+            duration: given!("duration", duration)
+                .map(|given| given.parse(positive_duration))
+                .transpose()?
+                .map(|setting| setting.value),
+            drain: given!("drain", drain, "5s").parse(duration)?.value,
+            dry_run: given!("dry-run", dry_run, "false").parse(boolean)?.value,
+            source: given!("source", source, "self").parse(source_mode)?.value,
+            source_ports: given!("source-ports", source_ports, "16384-32767").parse(port_range)?,
+            ring_size: given!("ring-size", ring_size, "16MiB").parse(ring_size)?.value,
+            gate_timeout: given!("gate-timeout", gate_timeout, "5s")
+                .parse(positive_duration)?
+                .value,
+            gate_action: given!("gate-action", gate_action, "abort").parse(choice)?.value,
+            pace: given!("pace", pace, "as-captured").parse(choice)?.value,
+            memory_limit: given!("memory-limit", memory_limit, "256MiB").parse(memory_limit)?.value,
+            max_flows: given!("max-flows", max_flows, "100000").parse(max_flows)?.value,
+            live: given!("live", live, "auto").parse(choice)?.value,
+            log_format: given!("log-format", log_format, "text").parse(choice)?.value,
+            verbose: flags.verbose.max(file.verbose),
+        })
+    }
+}
+
+/// The file's fields, or what is wrong on one line.
+fn parse_file(text: &str) -> Result<MirrorArgs, String> {
+    toml::from_str(text).map_err(|error| {
+        let message = error.message().lines().collect::<Vec<_>>().join(" ");
+        match error.span() {
+            Some(span) => {
+                let before = text.get(..span.start).unwrap_or(text);
+                format!("line {}: {message}", before.matches('\n').count() + 1)
+            }
+            None => message,
+        }
+    })
+}
+
+struct Sources {
+    path: Arc<Path>,
+}
+
+impl Sources {
+    fn setting(&self, name: &'static str, text: Text, origin: Origin) -> Setting<()> {
+        Setting { name, text: text.0, origin, value: () }
+    }
+
+    fn one(
+        &self,
+        name: &'static str,
+        flag: Option<Text>,
+        file: Option<Text>,
+    ) -> Option<Setting<()>> {
+        let flag = flag.map(|text| self.setting(name, text, Origin::Flag));
+        flag.or_else(|| {
+            file.map(|text| self.setting(name, text, Origin::File(Arc::clone(&self.path))))
+        })
+    }
+
+    fn many(&self, name: &'static str, flags: Vec<Text>, file: Vec<Text>) -> Vec<Setting<()>> {
+        let (given, origin) = if flags.is_empty() {
+            (file, Origin::File(Arc::clone(&self.path)))
+        } else {
+            (flags, Origin::Flag)
+        };
+        given.into_iter().map(|text| self.setting(name, text, origin.clone())).collect()
+    }
+}
+
+fn default_of(name: &'static str, text: &str) -> Setting<()> {
+    Setting { name, text: text.to_owned(), origin: Origin::Default, value: () }
+}
+
+fn required(name: &str, value: &str, what: &str, missing: bool) -> Result<(), Refusal> {
+    if missing {
+        return Err(Refusal::new(
+            format!("--{name}"),
+            format!("{what} is missing"),
+            format!("add --{name} {value}, or {name} = … to the file of --config"),
+        ));
+    }
+    Ok(())
+}
+
+fn refuse_twice<T: PartialEq>(settings: &[Setting<T>]) -> Result<(), Refusal> {
+    for (index, setting) in settings.iter().enumerate() {
+        if settings[..index].iter().any(|earlier| earlier.value == setting.value) {
+            return Err(setting.refuse("is given twice", "give it once"));
+        }
+    }
+    Ok(())
+}
+
+type Parsed<T> = Result<T, (String, String)>;
+
+fn wrong<T>(what: impl Into<String>, remedy: impl Into<String>) -> Parsed<T> {
+    Err((what.into(), remedy.into()))
+}
+
+fn interface_name(text: &str) -> Parsed<String> {
+    // IFNAMSIZ is 16 with its terminating zero (linux/if.h).
+    if text.is_empty() || text.len() > 15 {
+        return wrong("is no interface name", "give 1 to 15 characters, as `ip link` shows them");
+    }
+    Ok(text.to_owned())
+}
+
+fn service(text: &str) -> Parsed<Service> {
+    let remedy = "give 80, 10.0.0.5:80, [fd00::1]:80, 0.0.0.0:80 or [::]:80";
+    if let Ok(port) = text.parse::<u16>() {
+        return if port == 0 {
+            wrong("port 0 cannot be mirrored", remedy)
+        } else {
+            Ok(Service::Host(port))
+        };
+    }
+    match text.parse::<SocketAddr>() {
+        Ok(address) if address.port() == 0 => wrong("port 0 cannot be mirrored", remedy),
+        Ok(address) => Ok(Service::Exactly(address)),
+        Err(_) => wrong("is neither a port nor an address with a port", remedy),
+    }
+}
+
+fn host_port(text: &str) -> Parsed<HostPort> {
+    let remedy = "give host:port, as 10.0.0.9:8080, [fd00::9]:8080 or shadow.example:8080";
+    let Some((host, port)) = text.rsplit_once(':') else {
+        return wrong("has no port", remedy);
+    };
+    let bracketed = host.strip_prefix('[').and_then(|rest| rest.strip_suffix(']'));
+    let host = match bracketed {
+        Some(address) if address.parse::<std::net::Ipv6Addr>().is_err() => {
+            return wrong("has no IPv6 address between the brackets", remedy);
+        }
+        Some(address) => address,
+        None if host.contains(':') => return wrong("an IPv6 address needs brackets", remedy),
+        None if host.is_empty() => return wrong("has no host", remedy),
+        None => host,
+    };
+    match port.parse::<u16>() {
+        Ok(port) if port != 0 => Ok(HostPort { host: host.to_owned(), port }),
+        _ => wrong("has no port between 1 and 65535", remedy),
+    }
+}
+
+fn listen(text: &str) -> Parsed<SocketAddr> {
+    text.parse().or_else(|_| {
+        wrong("is no address with a port", "give addr:port, as 127.0.0.1:9100 or [::1]:9100")
+    })
+}
+
+fn duration(text: &str) -> Parsed<Duration> {
+    humantime::parse_duration(text)
+        .or_else(|error| wrong(format!("is no time: {error}"), "give a number and a unit, as 20s"))
+}
+
+fn positive_duration(text: &str) -> Parsed<Duration> {
+    let value = duration(text)?;
+    if value.is_zero() {
+        return wrong("is no time at all", "give more than 0, as 20s");
+    }
+    Ok(value)
+}
+
+fn boolean(text: &str) -> Parsed<bool> {
+    text.parse().or_else(|_| wrong("is neither true nor false", "give true or false"))
+}
+
+fn size(text: &str) -> Parsed<u64> {
+    text.parse::<ByteSize>()
+        .map(|size| size.as_u64())
+        .or_else(|_| wrong("is no size", "give bytes or a unit, as 16MiB"))
+}
+
+/// Two powers apart: a page, and half of what a `u32` holds.
+const RING_SIZES: RangeInclusive<u64> = 4096..=1 << 30;
+
+fn ring_size(text: &str) -> Parsed<u32> {
+    let bytes = size(text)?;
+    if !RING_SIZES.contains(&bytes) {
+        return wrong("is out of bounds", "give a power of two from 4KiB to 1GiB");
+    }
+    if !bytes.is_power_of_two() {
+        let next = ByteSize(bytes.next_power_of_two().min(*RING_SIZES.end()));
+        let next = next.display().iec().to_string().replace(".0 ", "");
+        return wrong(
+            "the kernel's ring buffers are powers of two",
+            format!("give a power of two, such as {next}"),
+        );
+    }
+    u32::try_from(bytes).or_else(|_| wrong("is out of bounds", "give at most 1GiB"))
+}
+
+/// Less would not hold one flow with a full window in each direction.
+const MEMORY_MIN: u64 = 1 << 20;
+
+fn memory_limit(text: &str) -> Parsed<usize> {
+    let bytes = size(text)?;
+    if bytes < MEMORY_MIN {
+        return wrong("is too little to work with", "give 1MiB or more");
+    }
+    usize::try_from(bytes).or_else(|_| wrong("is more than this host can address", "give less"))
+}
+
+fn max_flows(text: &str) -> Parsed<usize> {
+    match text.parse::<usize>() {
+        Ok(0) | Err(_) => wrong("is no count of flows", "give a number from 1 on"),
+        Ok(count) => Ok(count),
+    }
+}
+
+fn port_range(text: &str) -> Parsed<RangeInclusive<u16>> {
+    let remedy = "give FIRST-LAST with 1024 <= FIRST <= LAST <= 65535, as 16384-32767";
+    let range = text
+        .split_once('-')
+        .and_then(|(first, last)| Some(first.trim().parse().ok()?..=last.trim().parse().ok()?));
+    match range {
+        None => wrong("is no range of ports", remedy),
+        Some(range) if range.is_empty() => wrong("ends before it begins", remedy),
+        Some(range) if *range.start() < 1024 => wrong("includes well-known ports", remedy),
+        Some(range) => Ok(range),
+    }
+}
+
+fn source_mode(text: &str) -> Parsed<SourceMode> {
+    SourceMode::from_str(text, false).or_else(|_| {
+        wrong("is a mode that this version does not have", "give self; other modes come later")
+    })
+}
+
+fn choice<T: ValueEnum>(text: &str) -> Parsed<T> {
+    T::from_str(text, false).or_else(|_| {
+        let names: Vec<_> = T::value_variants()
+            .iter()
+            .filter_map(|variant| Some(variant.to_possible_value()?.get_name().to_owned()))
+            .collect();
+        wrong("is not a choice", format!("give {}", names.join(" or ")))
+    })
+}
+
+#[cfg(test)]
+mod tests;

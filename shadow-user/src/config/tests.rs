@@ -1,0 +1,321 @@
+use super::*;
+use crate::cli::{Cli, Command, one_line};
+use clap::Parser;
+
+fn flags(line: &str) -> MirrorArgs {
+    let words = ["shadowtap", "mirror"].into_iter().chain(line.split_whitespace());
+    match Cli::try_parse_from(words).expect("well-formed flags").command {
+        Command::Mirror(args) => *args,
+    }
+}
+
+const LEAST: &str = "--iface eth0 --port 80 --shadow 10.0.0.9:8080";
+
+fn load(line: &str) -> Result<Config, Refusal> {
+    Config::load(flags(line))
+}
+
+fn refusal(line: &str) -> String {
+    load(line).expect_err("refused").to_string()
+}
+
+fn from_file(file: &str, line: &str) -> Result<Config, String> {
+    let file = parse_file(file)?;
+    Config::merge(flags(line), file, Path::new("/etc/s.toml")).map_err(|error| error.to_string())
+}
+
+#[test]
+fn defaults_are_those_of_the_help() {
+    let config = load(LEAST).expect("valid");
+    assert_eq!(config.iface[0].value, "eth0");
+    assert_eq!(config.port[0].value, Service::Host(80));
+    assert_eq!(config.shadow.value, HostPort { host: "10.0.0.9".into(), port: 8080 });
+    assert_eq!(config.duration, None);
+    assert_eq!(config.drain, Duration::from_secs(5));
+    assert!(!config.dry_run);
+    assert_eq!(config.source, SourceMode::Own);
+    assert_eq!(config.source_ports.value, 16384..=32767);
+    assert_eq!(config.source_ports.to_string(), "--source-ports 16384-32767 (the default)");
+    assert_eq!(config.ring_size, 16 << 20);
+    assert_eq!(config.gate_timeout, Duration::from_secs(5));
+    assert_eq!(config.gate_action, GateAction::Abort);
+    assert_eq!(config.pace, Pace::AsCaptured);
+    assert_eq!(config.memory_limit, 256 << 20);
+    assert_eq!(config.max_flows, 100_000);
+    assert_eq!(config.live, Live::Auto);
+    assert_eq!(config.log_format, LogFormat::Text);
+}
+
+#[test]
+fn every_flag_reaches_its_field() {
+    let config = load(
+        "--iface eth0 --iface eth1 --port 10.0.0.5:80 --port [fd00::1]:443 --shadow [fd00::9]:81 \
+         --listen 127.0.0.1:9100 --summary /tmp/s.json --duration 1m --drain 0s --dry-run \
+         --source self --source-ports 2000-2999 --ring-size 64KiB --gate-timeout 1s \
+         --gate-action send --pace off --memory-limit 8MiB --max-flows 7 --live lines \
+         --log-format json -vv",
+    )
+    .expect("valid");
+    assert_eq!(config.iface.len(), 2);
+    let [v4, v6] = ["10.0.0.5:80", "[fd00::1]:443"].map(|text| text.parse().expect("address"));
+    assert_eq!(config.port[0].value, Service::Exactly(v4));
+    assert_eq!(config.port[1].value, Service::Exactly(v6));
+    assert_eq!(config.shadow.value, HostPort { host: "fd00::9".into(), port: 81 });
+    assert_eq!(config.listen.expect("given").value, "127.0.0.1:9100".parse().expect("address"));
+    assert_eq!(config.summary.expect("given").value, Path::new("/tmp/s.json"));
+    assert_eq!(config.duration, Some(Duration::from_secs(60)));
+    assert_eq!(config.drain, Duration::ZERO);
+    assert!(config.dry_run);
+    assert_eq!(config.source_ports.value, 2000..=2999);
+    assert_eq!(config.ring_size, 65_536);
+    assert_eq!(config.gate_timeout, Duration::from_secs(1));
+    assert_eq!(config.gate_action, GateAction::Send);
+    assert_eq!(config.pace, Pace::Off);
+    assert_eq!(config.memory_limit, 8 << 20);
+    assert_eq!(config.max_flows, 7);
+    assert_eq!(config.live, Live::Lines);
+    assert_eq!(config.log_format, LogFormat::Json);
+    assert_eq!(config.verbose, 2);
+}
+
+#[test]
+fn file_has_the_same_names() {
+    let config = from_file(
+        r#"
+        iface = ["eth0", "eth1"]
+        port = [80, "10.0.0.5:443"]
+        shadow = "shadow.example:8080"
+        listen = "127.0.0.1:9100"
+        summary = "/tmp/s.json"
+        duration = "20s"
+        drain = "1s"
+        dry-run = true
+        source = "self"
+        source-ports = "2000-2999"
+        ring-size = 65536
+        gate-timeout = "1s"
+        gate-action = "send"
+        pace = "off"
+        memory-limit = "8MiB"
+        max-flows = 7
+        live = "off"
+        log-format = "json"
+        verbose = 1
+        "#,
+        "",
+    )
+    .expect("valid");
+    assert_eq!(config.iface.len(), 2);
+    assert_eq!(config.port[0].value, Service::Host(80));
+    assert_eq!(config.shadow.value.host, "shadow.example");
+    assert_eq!(config.duration, Some(Duration::from_secs(20)));
+    assert!(config.dry_run);
+    assert_eq!(config.ring_size, 65_536);
+    assert_eq!(config.max_flows, 7);
+    assert_eq!(config.verbose, 1);
+}
+
+#[test]
+fn flags_win_over_the_file() {
+    let file = "iface = 'eth9'\nport = 8080\nshadow = '10.0.0.9:81'\ndry-run = true\ndrain = '9s'";
+    let config = from_file(file, "--port 80 --dry-run=false --drain 1s").expect("valid");
+    assert_eq!(config.iface[0].value, "eth9");
+    assert_eq!(config.port.len(), 1);
+    assert_eq!(config.port[0].value, Service::Host(80));
+    assert!(!config.dry_run);
+    assert_eq!(config.drain, Duration::from_secs(1));
+}
+
+#[test]
+fn refusals_name_the_setting_and_the_remedy() {
+    let service = "give 80, 10.0.0.5:80, [fd00::1]:80, 0.0.0.0:80 or [::]:80";
+    let host = "give host:port, as 10.0.0.9:8080, [fd00::9]:8080 or shadow.example:8080";
+    let range = "give FIRST-LAST with 1024 <= FIRST <= LAST <= 65535, as 16384-32767";
+    let cases = [
+        ("--port 0".to_owned(), format!("--port 0: port 0 cannot be mirrored; {service}")),
+        ("--port 10.0.0.5:0".into(), format!("--port 10.0.0.5:0: port 0 cannot be mirrored; {service}")),
+        (
+            "--port 99999".into(),
+            format!("--port 99999: is neither a port nor an address with a port; {service}"),
+        ),
+        (
+            "--port fd00::1:80".into(),
+            format!("--port fd00::1:80: is neither a port nor an address with a port; {service}"),
+        ),
+        (format!("{LEAST} --port 80"), "--port 80: is given twice; give it once".into()),
+        (format!("{LEAST} --iface eth0"), "--iface eth0: is given twice; give it once".into()),
+        (
+            format!("{LEAST} --iface a-name-much-too-long"),
+            "--iface a-name-much-too-long: is no interface name; give 1 to 15 characters, as `ip \
+             link` shows them"
+                .into(),
+        ),
+        (
+            format!("{LEAST} --listen 9100"),
+            "--listen 9100: is no address with a port; give addr:port, as 127.0.0.1:9100 or \
+             [::1]:9100"
+                .into(),
+        ),
+        (
+            format!("{LEAST} --duration 0s"),
+            "--duration 0s: is no time at all; give more than 0, as 20s".into(),
+        ),
+        (
+            format!("{LEAST} --source client"),
+            "--source client: is a mode that this version does not have; give self; other modes \
+             come later"
+                .into(),
+        ),
+        (
+            format!("{LEAST} --source-ports 20"),
+            format!("--source-ports 20: is no range of ports; {range}"),
+        ),
+        (
+            format!("{LEAST} --source-ports 3000-2000"),
+            format!("--source-ports 3000-2000: ends before it begins; {range}"),
+        ),
+        (
+            format!("{LEAST} --source-ports 80-2000"),
+            format!("--source-ports 80-2000: includes well-known ports; {range}"),
+        ),
+        (
+            format!("{LEAST} --ring-size 5000"),
+            "--ring-size 5000: the kernel's ring buffers are powers of two; give a power of two, \
+             such as 8KiB"
+                .into(),
+        ),
+        (
+            format!("{LEAST} --ring-size 1"),
+            "--ring-size 1: is out of bounds; give a power of two from 4KiB to 1GiB".into(),
+        ),
+        (
+            format!("{LEAST} --ring-size lots"),
+            "--ring-size lots: is no size; give bytes or a unit, as 16MiB".into(),
+        ),
+        (
+            format!("{LEAST} --gate-action drop"),
+            "--gate-action drop: is not a choice; give abort or send".into(),
+        ),
+        (
+            format!("{LEAST} --pace fast"),
+            "--pace fast: is not a choice; give as-captured or off".into(),
+        ),
+        (
+            format!("{LEAST} --memory-limit 4KiB"),
+            "--memory-limit 4KiB: is too little to work with; give 1MiB or more".into(),
+        ),
+        (
+            format!("{LEAST} --max-flows 0"),
+            "--max-flows 0: is no count of flows; give a number from 1 on".into(),
+        ),
+        (
+            format!("{LEAST} --dry-run=maybe"),
+            "--dry-run maybe: is neither true nor false; give true or false".into(),
+        ),
+        (
+            format!("{LEAST} --log-format xml"),
+            "--log-format xml: is not a choice; give text or json".into(),
+        ),
+        (
+            "--port 80 --shadow h:1".into(),
+            "--iface: the interface on which clients arrive is missing; add --iface NAME, or iface \
+             = … to the file of --config"
+                .into(),
+        ),
+        (
+            "--iface eth0 --shadow h:1".into(),
+            "--port: the port to mirror is missing; add --port [ADDR:]PORT, or port = … to the \
+             file of --config"
+                .into(),
+        ),
+        (
+            "--iface eth0 --port 80".into(),
+            "--shadow: the server that gets the copy is missing; add --shadow HOST:PORT, or shadow \
+             = … to the file of --config"
+                .into(),
+        ),
+    ];
+    for (line, expected) in cases {
+        let line = if line.starts_with("--port") && !line.contains("--shadow") {
+            format!("--iface eth0 {line} --shadow h:1")
+        } else {
+            line
+        };
+        assert_eq!(refusal(&line), expected, "for {line}");
+    }
+    for (shadow, what) in [
+        ("10.0.0.9", "has no port"),
+        (":80", "has no host"),
+        ("fd00::9:80", "an IPv6 address needs brackets"),
+        ("[10.0.0.9]:80", "has no IPv6 address between the brackets"),
+        ("h:0", "has no port between 1 and 65535"),
+        ("h:http", "has no port between 1 and 65535"),
+    ] {
+        assert_eq!(
+            refusal(&format!("--iface eth0 --port 80 --shadow {shadow}")),
+            format!("--shadow {shadow}: {what}; {host}")
+        );
+    }
+    for name in ["duration", "drain", "gate-timeout"] {
+        let message = refusal(&format!("{LEAST} --{name} 20"));
+        assert!(message.starts_with(&format!("--{name} 20: is no time: ")), "{message}");
+        assert!(message.ends_with("; give a number and a unit, as 20s"), "{message}");
+    }
+}
+
+#[test]
+fn a_bad_field_is_refused_with_its_file() {
+    let error = from_file("port = 0", "--iface eth0 --shadow h:1").expect_err("refused");
+    assert_eq!(
+        error,
+        "port = \"0\" in /etc/s.toml: port 0 cannot be mirrored; give 80, 10.0.0.5:80, \
+         [fd00::1]:80, 0.0.0.0:80 or [::]:80"
+    );
+}
+
+#[test]
+fn a_bad_file_is_refused_on_one_line() {
+    for (file, start) in [
+        ("iface = 'eth0'\nprot = 80", "line 2: unknown field `prot`, expected one of `iface`"),
+        ("config = 'x'", "line 1: unknown field `config`"),
+        ("port = [80", "line 1: "),
+        ("port = 1.5", "line 1: invalid type"),
+    ] {
+        let error = from_file(file, LEAST).expect_err("refused");
+        assert!(error.starts_with(start), "{error}");
+        assert_eq!(error.lines().count(), 1, "{error}");
+    }
+}
+
+#[test]
+fn a_missing_file_is_refused() {
+    assert_eq!(
+        refusal("--config /nonexistent/s.toml"),
+        "--config /nonexistent/s.toml: cannot be read: No such file or directory (os error 2); \
+         give a readable TOML file"
+    );
+}
+
+#[test]
+fn an_unknown_flag_is_one_line() {
+    let error = Cli::try_parse_from(["shadowtap", "mirror", "--ifcae", "x"]).expect_err("refused");
+    assert_eq!(one_line(&error), "unexpected argument '--ifcae' found; see shadowtap --help");
+    let error = Cli::try_parse_from(["shadowtap"]).expect_err("refused");
+    assert_eq!(one_line(&error), "no command is given; see shadowtap --help");
+}
+
+#[test]
+fn a_service_selects_its_addresses() {
+    let own: Vec<IpAddr> = ["10.0.0.5", "fd00::1"].map(|a| a.parse().expect("address")).into();
+    let selects = |service: &str, address: &str| {
+        super::service(service).expect("service").selects(address.parse().expect("address"), &own)
+    };
+    assert!(selects("80", "10.0.0.5:80"));
+    assert!(selects("80", "[fd00::1]:80"));
+    assert!(!selects("80", "10.0.0.5:81"));
+    assert!(!selects("80", "10.0.0.9:80"));
+    assert!(selects("10.0.0.9:80", "10.0.0.9:80"));
+    assert!(selects("0.0.0.0:80", "10.0.0.5:80"));
+    assert!(!selects("0.0.0.0:80", "[fd00::1]:80"));
+    assert!(!selects("0.0.0.0:80", "10.0.0.9:80"), "what is sent to others is not seen on ingress");
+}

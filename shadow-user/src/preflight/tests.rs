@@ -1,0 +1,168 @@
+use super::*;
+use crate::cli::{Cli, Command};
+use clap::Parser;
+
+fn config(line: &str) -> Config {
+    let words = ["shadowtap", "mirror"].into_iter().chain(line.split_whitespace());
+    let Command::Mirror(flags) = Cli::try_parse_from(words).expect("well-formed flags").command;
+    Config::load(*flags).expect("valid")
+}
+
+fn interface(index: u32, name: &str, mtu: u32, addresses: &[&str]) -> Interface {
+    let addresses = addresses.iter().map(|text| text.parse().expect("address")).collect();
+    Interface { index, name: name.into(), up: true, mtu, addresses }
+}
+
+fn host() -> Host {
+    Host {
+        kernel: Version::new(6, 1, 0),
+        missing_capabilities: vec![],
+        interfaces: vec![
+            interface(1, "lo", 65_536, &["127.0.0.1", "::1"]),
+            interface(2, "eth0", 1500, &["10.0.0.5", "fe80::5"]),
+            interface(3, "eth1", 9000, &["10.1.0.5", "fd00::5"]),
+        ],
+        ephemeral_ports: 32_768..=60_999,
+        reserved_ports: vec![],
+        sockets: vec![],
+    }
+}
+
+fn route() -> Route {
+    Route { oif: 3, source: "10.1.0.5".parse().expect("address"), mtu: None, local: false }
+}
+
+fn run(line: &str, host: &Host, shadow: &str) -> Result<Plan, String> {
+    let config = config(&format!("{line} --shadow {shadow}"));
+    check(&config, host, shadow.parse().expect("address"), route())
+        .map_err(|error| error.to_string())
+}
+
+fn refusal(line: &str, host: &Host, shadow: &str) -> String {
+    run(line, host, shadow).expect_err("refused")
+}
+
+const FAR: &str = "10.1.0.9:8080";
+
+#[test]
+fn a_plan_takes_the_route_s_interface() {
+    let plan = run("--iface eth0 --port 80", &host(), FAR).expect("in order");
+    assert_eq!(plan.taps, [host().interfaces[1].clone()]);
+    assert_eq!(plan.guard.name, "eth1");
+    assert_eq!(plan.path_mtu, 9000);
+}
+
+#[test]
+fn the_route_s_own_mtu_wins_and_fits_the_header() {
+    let config = config(&format!("--iface eth0 --port 80 --shadow {FAR}"));
+    let shadow = FAR.parse().expect("address");
+    let mtu = |mtu| check(&config, &host(), shadow, Route { mtu, ..route() });
+    assert_eq!(mtu(Some(1400)).expect("in order").path_mtu, 1400);
+    assert_eq!(mtu(Some(65_536)).expect("in order").path_mtu, 65_535);
+    assert_eq!(
+        mtu(Some(500)).expect_err("refused").to_string(),
+        "--shadow 10.1.0.9:8080: the path's MTU 500 is less than 576 bytes; raise the MTU of eth1"
+    );
+}
+
+#[test]
+fn an_unknown_interface_is_refused() {
+    assert_eq!(
+        refusal("--iface eth7 --port 80", &host(), FAR),
+        "--iface eth7: there is no such interface; this host has lo, eth0, eth1"
+    );
+}
+
+#[test]
+fn an_interface_that_is_down_is_refused() {
+    let mut host = host();
+    host.interfaces[1].up = false;
+    assert_eq!(
+        refusal("--iface eth0 --port 80", &host, FAR),
+        "--iface eth0: the interface is down; bring it up: ip link set eth0 up"
+    );
+}
+
+#[test]
+fn an_interface_without_the_family_is_refused() {
+    assert_eq!(
+        refusal("--iface eth0 --port [fd00::1]:80", &host(), FAR),
+        "--port [fd00::1]:80: eth0 has no IPv6 address; give the interface that has this address, \
+         or another address"
+    );
+    run("--iface eth1 --port [fd00::1]:80", &host(), FAR).expect("forwarded");
+    run("--iface eth0 --port [fd00::5]:80", &host(), FAR).expect("the host's own");
+    run("--iface eth0 --port [::]:80", &host(), FAR).expect("whatever arrives");
+}
+
+#[test]
+fn a_loop_is_refused() {
+    let remedy = "give a shadow on another host or another port";
+    for (port, shadow) in [
+        ("80", "10.0.0.5:80"),
+        ("80", "127.0.0.1:80"),
+        ("10.0.0.5:80", "10.0.0.5:80"),
+        ("10.0.0.9:80", "10.0.0.9:80"),
+        ("0.0.0.0:80", "10.1.0.5:80"),
+    ] {
+        assert_eq!(
+            refusal(&format!("--iface eth0 --port {port}"), &host(), shadow),
+            format!("--shadow {shadow}: is itself mirrored by --port {port}: a loop; {remedy}")
+        );
+    }
+    run("--iface eth0 --port 80", &host(), "10.0.0.5:81").expect("another port of this host");
+    run("--iface eth0 --port 80", &host(), "10.1.0.9:80").expect("another host");
+}
+
+#[test]
+fn ports_that_the_kernel_hands_out_are_refused() {
+    let line = "--iface eth0 --port 80 --source-ports 32000-33000";
+    assert_eq!(
+        refusal(line, &host(), FAR),
+        "--source-ports 32000-33000: the kernel hands out ports 32768-60999 \
+         (net.ipv4.ip_local_port_range); give ports outside, or reserve these in \
+         net.ipv4.ip_local_reserved_ports"
+    );
+    let reserved = Host { reserved_ports: vec![32_768..=33_000], ..host() };
+    run(line, &reserved, FAR).expect("reserved");
+}
+
+#[test]
+fn ports_in_use_are_refused() {
+    let with = |socket: &str| Host { sockets: vec![socket.parse().expect("socket")], ..host() };
+    for socket in ["10.1.0.5:20000", "0.0.0.0:20000", "[::]:20000"] {
+        assert_eq!(
+            refusal("--iface eth0 --port 80", &with(socket), FAR),
+            format!(
+                "--source-ports 16384-32767 (the default): {socket} is in use by a socket of this \
+                 host; give ports without listeners and connections"
+            )
+        );
+    }
+    run("--iface eth0 --port 80", &with("127.0.0.1:20000"), FAR).expect("another address");
+    run("--iface eth0 --port 80", &with("10.1.0.5:8080"), FAR).expect("another port");
+    assert_eq!(
+        refusal("--iface eth0 --port 20000", &host(), FAR),
+        "--source-ports 16384-32767 (the default): includes the mirrored --port 20000; give ports \
+         without those of production"
+    );
+}
+
+#[test]
+fn an_old_kernel_is_refused() {
+    let host = Host { kernel: Version::new(5, 9, 0), ..host() };
+    assert_eq!(
+        check_privileges(&host).expect_err("refused").to_string(),
+        "kernel 5.9: is too old for the mirror's ring buffers; run it on Linux 5.10 or newer"
+    );
+}
+
+#[test]
+fn missing_capabilities_are_refused() {
+    let host = Host { missing_capabilities: vec!["CAP_BPF", "CAP_NET_RAW"], ..host() };
+    assert_eq!(
+        check_privileges(&host).expect_err("refused").to_string(),
+        "privileges: this process lacks CAP_BPF, CAP_NET_RAW; run as root (sudo), or grant these \
+         capabilities"
+    );
+}
