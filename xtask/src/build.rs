@@ -34,16 +34,20 @@ pub fn run(choice: Choice, args: &Args) -> Result<ExitCode> {
 /// The build failed; cargo has printed why.
 pub fn daemon(ready: &Ready, release: bool) -> Result<PathBuf> {
     let mut args = vec!["build", "--package", "shadow-user", "--bin", "shadowtap"];
-    args.push("--message-format=json-render-diagnostics");
     if release {
         args.push("--release");
     }
-    executable(ready, &args)?.context("cargo built no shadowtap")
+    executable(ready, &args)
 }
 
-/// Runs cargo with JSON messages and returns the last executable that it made.
-fn executable(ready: &Ready, args: &[&str]) -> Result<Option<PathBuf>> {
-    let child = ready.cargo(args).unchecked().reader().context("starting cargo")?;
+/// Runs `cargo build …` and returns the executable that it made.
+///
+/// # Errors
+/// The build failed; cargo has printed why.
+pub fn executable(ready: &Ready, args: &[&str]) -> Result<PathBuf> {
+    let json = "--message-format=json-render-diagnostics";
+    let args: Vec<&str> = args.iter().copied().chain([json]).collect();
+    let child = ready.cargo(&args).unchecked().reader().context("starting cargo")?;
     let mut found = None;
     for message in Message::parse_stream(BufReader::new(&child)) {
         if let Message::CompilerArtifact(artifact) = message.context("reading cargo's messages")? {
@@ -51,7 +55,7 @@ fn executable(ready: &Ready, args: &[&str]) -> Result<Option<PathBuf>> {
         }
     }
     match child.try_wait().context("waiting for cargo")? {
-        Some(output) if output.status.success() => Ok(found),
+        Some(output) if output.status.success() => found.context("cargo made no executable"),
         _ => bail!("cargo {} failed", args.join(" ")),
     }
 }

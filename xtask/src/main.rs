@@ -1,8 +1,9 @@
 //! Everything that is done with a checkout, as `cargo xtask <verb>`: one file per verb.
 //!
-//! Verbs: [`setup`], [`doctor`], [`build`], [`run`], [`test`]. What they stand on: [`host`] (this
+//! Verbs: [`setup`], [`doctor`], [`build`], [`run`], [`mod@test`]. What they stand on: [`host`] (this
 //! machine), [`toolchain`] and [`linker`] (what the eBPF crate is built with), [`packages`] (servers
-//! and clients that the tests use), [`progress`] (how a long step is shown).
+//! and clients that the tests use), [`progress`] (how a long step is shown), [`tally`] (test results
+//! added up).
 
 mod build;
 mod doctor;
@@ -12,6 +13,8 @@ mod packages;
 mod progress;
 mod run;
 mod setup;
+mod tally;
+mod test;
 mod toolchain;
 
 use std::process::ExitCode;
@@ -39,6 +42,8 @@ enum Verb {
     Build(build::Args),
     /// Build the daemon and run it, through sudo when not root.
     Run(run::Args),
+    /// Check and test everything; what needs root goes through sudo when not root.
+    Test(test::Args),
 }
 
 fn main() -> ExitCode {
@@ -48,6 +53,7 @@ fn main() -> ExitCode {
         Verb::Doctor => doctor::run(cli.toolchain),
         Verb::Build(args) => build::run(cli.toolchain, &args),
         Verb::Run(args) => run::run(cli.toolchain, &args),
+        Verb::Test(args) => test::run(cli.toolchain, &args),
     };
     done.unwrap_or_else(|error| {
         eprintln!("error: {error:#}");

@@ -92,6 +92,11 @@ impl Ready {
         self.with_environment(command)
     }
 
+    /// Cargo of the eBPF crate's own toolchain, in the workspace's root folder.
+    pub fn ebpf_cargo(&self, args: &[&str]) -> duct::Expression {
+        self.with_environment(self.toolchain.command("cargo", args))
+    }
+
     fn with_environment(&self, command: duct::Expression) -> duct::Expression {
         let mut command = command.dir(host::root()).env("PATH", self.path());
         if let Some(name) = self.toolchain.name.filter(|name| *name != toolchain::NIGHTLY) {
@@ -104,7 +109,7 @@ impl Ready {
     }
 
     /// `PATH` with bpf-linker before everything else, system folders at the end.
-    fn path(&self) -> OsString {
+    pub fn path(&self) -> OsString {
         let inherited = env::var_os("PATH").unwrap_or_default();
         let folders = [self.tools.join("bin")]
             .into_iter()
