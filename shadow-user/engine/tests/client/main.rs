@@ -1,0 +1,10 @@
+//! The emulated TCP client against other stacks, on simulated links.
+
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+#[path = "../sim/mod.rs"]
+mod sim;
+
+mod clean;
+mod conversation;
+mod lossy;
