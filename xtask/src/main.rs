@@ -1,11 +1,12 @@
 //! Everything that is done with a checkout, as `cargo xtask <verb>`: one file per verb.
 //!
-//! Verbs: [`setup`], [`doctor`], [`build`], [`run`], [`mod@test`]. What they stand on: [`host`] (this
+//! Verbs: [`setup`], [`doctor`], [`build`], [`run`], [`demo`], [`mod@test`]. What they stand on: [`host`] (this
 //! machine), [`toolchain`] and [`linker`] (what the eBPF crate is built with), [`packages`] (servers
 //! and clients that the tests use), [`progress`] (how a long step is shown), [`tally`] (test results
 //! added up).
 
 mod build;
+mod demo;
 mod doctor;
 mod host;
 mod linker;
@@ -42,6 +43,8 @@ enum Verb {
     Build(build::Args),
     /// Build the daemon and run it, through sudo when not root.
     Run(run::Args),
+    /// Mirror a mix of traffic between three hosts made for it, and reckon up at the end.
+    Demo(demo::Args),
     /// Check and test everything; what needs root goes through sudo when not root.
     Test(test::Args),
 }
@@ -53,6 +56,7 @@ fn main() -> ExitCode {
         Verb::Doctor => doctor::run(cli.toolchain),
         Verb::Build(args) => build::run(cli.toolchain, &args),
         Verb::Run(args) => run::run(cli.toolchain, &args),
+        Verb::Demo(args) => demo::run(cli.toolchain, &args),
         Verb::Test(args) => test::run(cli.toolchain, &args),
     };
     done.unwrap_or_else(|error| {

@@ -20,6 +20,7 @@ pub struct Package {
 
 /// What demo, tests and benchmarks start.
 pub const LAB: &[Package] = &[
+    Package { name: "bpftool", programs: &["bpftool"] },
     Package { name: "curl", programs: &["curl"] },
     Package { name: "iproute2", programs: &["ip", "tc", "ss"] },
     Package { name: "nginx", programs: &["nginx"] },
@@ -28,7 +29,7 @@ pub const LAB: &[Package] = &[
     Package { name: "redis-server", programs: &["redis-server"] },
     Package { name: "redis-tools", programs: &["redis-benchmark", "redis-cli"] },
     Package { name: "tcpdump", programs: &["tcpdump"] },
-    Package { name: "util-linux", programs: &["nsenter", "unshare"] },
+    Package { name: "util-linux", programs: &["nsenter", "setpriv", "unshare"] },
     Package { name: "wrk", programs: &["wrk"] },
 ];
 

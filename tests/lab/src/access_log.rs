@@ -43,9 +43,21 @@ impl Entry {
     pub fn read(path: &Path) -> Result<Vec<Self>> {
         let text = fs::read(path).with_context(|| format!("read {}", path.display()))?;
         let text = String::from_utf8_lossy(&text);
-        text.lines()
-            .map(|line| serde_json::from_str(line).with_context(|| format!("log line {line:?}")))
-            .collect()
+        text.lines().map(Self::parse).collect()
+    }
+
+    /// Parses one line of such a log.
+    ///
+    /// # Errors
+    /// When it is not as configured.
+    pub fn parse(line: &str) -> Result<Self> {
+        serde_json::from_str(line).with_context(|| format!("log line {line:?}"))
+    }
+
+    /// The server saw only a part of it: nginx answers 400 or 408, or notes 499.
+    #[must_use]
+    pub fn is_cut_short(&self) -> bool {
+        matches!(self.status, 400 | 408 | 499)
     }
 
     /// What must be the same in both legs. Status too: both legs run the same service.

@@ -41,7 +41,7 @@ pub use curl::curl;
 pub use digest::DigestServer;
 pub use host::Host;
 pub use http::{Body, Connection, Request, Response};
-pub use mirror::{Ended, Mirror, binary};
+pub use mirror::{Ended, Mirror, binary, sum_metric};
 pub use net::{Lab, Topology};
 pub use nginx::Nginx;
 pub use process::Process;

@@ -61,12 +61,20 @@ impl Mirror {
     /// # Errors
     /// When it ends instead; the message holds what it said.
     pub fn start(host: &Host, args: &[&str]) -> Result<Self> {
+        Self::start_binary(&binary()?, host, args)
+    }
+
+    /// The same with a given `shadowtap`.
+    ///
+    /// # Errors
+    /// As [`Mirror::start`].
+    pub fn start_binary(binary: &Path, host: &Host, args: &[&str]) -> Result<Self> {
         // A listener of its own each, also for several mirrors on one host.
         static LISTEN: AtomicU16 = AtomicU16::new(9_900);
         let listen = LISTEN.fetch_add(1, Ordering::Relaxed);
         let label = format!("mirror-{listen}");
         let summary = host.folder().join(format!("{label}.json"));
-        let mut command = host.command(binary()?);
+        let mut command = host.command(binary);
         command.arg("mirror").args(args);
         command.args(["--listen", &format!("127.0.0.1:{listen}"), "--summary"]).arg(&summary);
         let process = host.spawn(&label, &mut command)?;
@@ -158,7 +166,9 @@ impl Mirror {
     }
 }
 
-fn sum_metric(text: &str, name: &str) -> Option<f64> {
+/// The sum of the metric `name` over its labels in the text of a `/metrics`.
+#[must_use]
+pub fn sum_metric(text: &str, name: &str) -> Option<f64> {
     let total = format!("{name}_total");
     let values = text.lines().filter_map(|line| {
         let (series, value) = line.rsplit_once(' ')?;

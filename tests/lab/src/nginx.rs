@@ -97,6 +97,13 @@ impl Nginx {
         Entry::read(&self.prefix.join("access.log"))
     }
 
+    /// How many requests are logged, without reading each.
+    #[must_use]
+    pub fn logged(&self) -> usize {
+        let log = fs::read(self.prefix.join("access.log")).unwrap_or_default();
+        log.iter().filter(|&&byte| byte == b'\n').count()
+    }
+
     /// The log once it has `count` requests, or what it has after 10 s: nginx writes a line only after
     /// the client has the whole response.
     ///
