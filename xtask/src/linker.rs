@@ -82,6 +82,7 @@ pub fn ensure(tools: &Path, toolchain: &Toolchain) -> Result<()> {
         .env("CARGO_TARGET_DIR", &build)
         .env("CARGO_INSTALL_ROOT", tools)
         .env("LLVM_PREFIX", &prefix)
+        .env("CARGO_PROFILE_RELEASE_DEBUG", "false")
         .env_remove("RUSTC_BOOTSTRAP");
     let title = format!("bpf-linker {VERSION} (once, about a minute)");
     progress::step(&title, &command, &tools.join("logs/bpf-linker.log"))?;

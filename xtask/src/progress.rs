@@ -29,6 +29,8 @@ pub fn step(title: &str, command: &duct::Expression, log: &Path) -> Result<()> {
     let child = command
         .stderr_to_stdout()
         .stdin_null()
+        // rustup would follow its one-line error with a stack.
+        .env("RUST_BACKTRACE", "0")
         .unchecked()
         .reader()
         .with_context(|| format!("{title}: cannot start {command:?}"))?;

@@ -60,9 +60,9 @@ enum Step {
 
 /// What every cargo run selects; the eBPF crate builds for its own target only.
 const WORKSPACE: &[&str] = &["--workspace", "--exclude", "shadow-ebpf"];
-/// Package whose test targets need root: eBPF when their name begins so, else end-to-end.
+/// Package whose test targets need root: of the eBPF programs by name, else end-to-end.
 const AS_ROOT: &str = "shadow-tests";
-const EBPF_PREFIX: &str = "ebpf";
+const EBPF_PREFIX: &str = "programs";
 /// Package whose test targets are simulations.
 const SIMULATIONS: &str = "shadow-engine";
 
@@ -323,13 +323,13 @@ mod tests {
     fn targets_go_to_their_steps() {
         let all = [
             ("shadow-engine", "conversations"),
-            ("shadow-tests", "ebpf_tap"),
+            ("shadow-tests", "programs_tap"),
             ("shadow-tests", "nginx"),
             ("shadow-user", "command_line"),
         ];
         let it = Targets::sort(all.into_iter()).unwrap();
         assert_eq!(it.simulations, ["conversations"]);
-        assert_eq!(it.ebpf, ["ebpf_tap"]);
+        assert_eq!(it.ebpf, ["programs_tap"]);
         assert_eq!(it.end_to_end, ["nginx"]);
         assert_eq!(it.unit, ["command_line"]);
     }
