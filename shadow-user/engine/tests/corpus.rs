@@ -90,3 +90,8 @@ fn wire() {
 fn reassembly() {
     replay("reassembly", checks::reassembly::check);
 }
+
+#[test]
+fn http() {
+    replay("http", checks::http::check);
+}

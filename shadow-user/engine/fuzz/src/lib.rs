@@ -2,5 +2,6 @@
 //! libFuzzer, and the engine's `corpus` test replays the corpus through them with
 //! seeded mutations on stable Rust.
 
+pub mod http;
 pub mod reassembly;
 pub mod wire;
