@@ -57,5 +57,9 @@ counters! {
         Oversize = "oversize",
         /// The packet's bytes could not be read.
         Unreadable = "unreadable",
+        /// The first fragment of a packet; without it the rest is never put together.
+        Fragment = "fragment",
+        /// Its headers are cut short or contradict themselves.
+        Malformed = "malformed",
     }
 }

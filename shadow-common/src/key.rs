@@ -3,9 +3,9 @@
 use bytemuck::{Pod, Zeroable};
 
 /// An IP address: IPv6 as it is, IPv4 as `::ffff:a.b.c.d` (RFC 4291, 2.5.5.2).
-/// Network byte order.
+/// Network byte order. Aligned to words, so that the programs copy and compare words, not bytes.
 #[derive(Clone, Copy, Debug, Eq, Hash, PartialEq, Pod, Zeroable)]
-#[repr(transparent)]
+#[repr(C, align(4))]
 pub struct Address(pub [u8; 16]);
 
 impl Address {
@@ -65,6 +65,13 @@ pub struct GuardRule {
 }
 
 const _: () = assert!(size_of::<GuardRule>() == 20);
+
+/// The most entries of `SERVICES`.
+pub const MAX_SERVICES: u32 = 4096;
+/// The most entries of `SHADOWS`.
+pub const MAX_SHADOWS: u32 = 256;
+/// Entries of a bitmap of ports: 64 ports a word, port 0 the lowest bit of the first.
+pub const PORT_WORDS: u32 = 65_536 / 64;
 
 #[cfg(feature = "user")]
 mod pod {

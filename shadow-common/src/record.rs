@@ -16,7 +16,7 @@ pub const MAX_PART_LEN: usize = 32_768 - size_of::<RecordHeader>();
 /// A packet longer than [`MAX_PART_LEN`] arrives in several records with the
 /// same `captured_at` and `cpu`, in order of `part_offset`. Parts of one CPU are
 /// never interleaved with another packet of that CPU; parts of different CPUs
-/// may be.
+/// may be. When the ring fills up in between, the rest of the packet is missing.
 #[derive(Clone, Copy, Debug, Eq, PartialEq, Pod, Zeroable)]
 #[repr(C)]
 pub struct RecordHeader {
@@ -37,6 +37,9 @@ pub struct RecordHeader {
 }
 
 const _: () = assert!(size_of::<RecordHeader>() == 32);
+
+/// The most records one packet is split into.
+pub const MAX_PARTS: usize = MAX_PACKET_LEN.div_ceil(MAX_PART_LEN);
 
 /// Which program copied a packet, and so which leg it belongs to.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]

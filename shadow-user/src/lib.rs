@@ -7,6 +7,7 @@ use clap::Parser as _;
 pub mod cli;
 pub mod config;
 pub mod host;
+pub mod kernel;
 pub mod lock;
 mod log;
 pub mod mirror;

@@ -1,0 +1,65 @@
+//! Shadowtap's programs in the kernel, both for TC ingress.
+//!
+//! This file turns named outcomes into verdicts, and decides nothing else.
+#![no_std]
+#![no_main]
+#![expect(missing_docs, reason = "`#[classifier]` leaves the doc comments on a function inside")]
+
+mod counter;
+mod guard;
+mod parse;
+mod ring;
+mod select;
+mod tap;
+
+use aya_ebpf::macros::classifier;
+use aya_ebpf::programs::TcContext;
+use shadow_common::{GuardCounter, TapCounter};
+
+/// "Go on with the next program": `TCX_NEXT` on TCX (kernel 6.6), `TC_ACT_UNSPEC` on clsact.
+const NEXT: i32 = -1;
+/// "Drop": `TCX_DROP` on TCX, `TC_ACT_SHOT` on clsact.
+const DROP: i32 = 2;
+
+/// Copies what clients send to production. Whatever happens, the packet goes on unchanged.
+#[classifier]
+pub fn tap(ctx: TcContext) -> i32 {
+    match tap::tap(&ctx) {
+        None
+        | Some(
+            TapCounter::Captured
+            | TapCounter::RingFull
+            | TapCounter::Oversize
+            | TapCounter::Unreadable
+            | TapCounter::Fragment
+            | TapCounter::Malformed,
+        ) => NEXT,
+    }
+}
+
+/// Copies what the shadow answers to the mirror, and drops it. Any other packet goes on unchanged.
+#[classifier]
+pub fn guard(ctx: TcContext) -> i32 {
+    match guard::guard(&ctx) {
+        None => NEXT,
+        Some(
+            GuardCounter::Captured
+            | GuardCounter::RingFull
+            | GuardCounter::Oversize
+            | GuardCounter::Unreadable
+            | GuardCounter::Fragment
+            | GuardCounter::Malformed,
+        ) => DROP,
+    }
+}
+
+#[panic_handler]
+fn panic(_info: &core::panic::PanicInfo) -> ! {
+    // The verifier refuses a program in which this can be reached.
+    loop {}
+}
+
+/// The helpers used here are open to GPL-compatible programs only.
+#[unsafe(link_section = "license")]
+#[unsafe(no_mangle)]
+static LICENSE: [u8; 13] = *b"Dual MIT/GPL\0";

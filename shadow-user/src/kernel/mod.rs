@@ -1,0 +1,21 @@
+//! The daemon's edge to the kernel: the two programs and their maps, the rings that
+//! packets arrive in, the sockets they leave by, and the clock that stamps them.
+//!
+//! Nothing here knows what a session is.
+
+mod attach;
+mod clock;
+mod counters;
+mod error;
+mod programs;
+mod rings;
+mod select;
+mod send;
+
+pub use attach::AttachMode;
+pub use clock::now;
+pub use counters::{Counts, KernelCounters};
+pub use error::KernelError;
+pub use programs::{LoadOptions, Programs};
+pub use rings::{Drained, Rings};
+pub use send::{MAX_BATCH, RawSender, SendStats, Unsent};

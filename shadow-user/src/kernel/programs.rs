@@ -1,0 +1,177 @@
+//! The loaded programs and what the daemon tells them.
+
+use std::io;
+
+use aya::maps::Map;
+use aya::programs::{ProgramError, SchedClassifier};
+use aya::{Ebpf, EbpfError, EbpfLoader};
+use aya_log::EbpfLogger;
+use log::Log;
+use rustix::process::{Resource, Rlimit, setrlimit};
+
+use super::attach::Attachments;
+use super::error::{self, KernelError};
+use super::{AttachMode, KernelCounters, Rings, counters};
+
+/// The programs, built by this package's build script.
+static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/shadow-ebpf"));
+
+/// What is fixed when the programs are loaded.
+#[derive(Clone, Copy, Debug)]
+pub struct LoadOptions {
+    /// Bytes of the tap's ring; rounded up to a power of two of at least one page.
+    pub requests_bytes: u32,
+    /// Bytes of the guard's ring; likewise.
+    pub replies_bytes: u32,
+    /// The most talkative level that the programs log at; what is above costs them nothing.
+    pub log_level: log::LevelFilter,
+    /// How programs are attached.
+    pub attach: AttachMode,
+}
+
+impl Default for LoadOptions {
+    fn default() -> Self {
+        Self {
+            requests_bytes: 32 << 20,
+            replies_bytes: 16 << 20,
+            log_level: log::LevelFilter::Warn,
+            attach: AttachMode::Auto,
+        }
+    }
+}
+
+/// Tap and guard in the kernel. On drop both are detached and unloaded.
+pub struct Programs {
+    // Before `ebpf`: links go before the programs they hold.
+    attachments: Attachments,
+    ebpf: Ebpf,
+}
+
+impl Programs {
+    /// Loads both programs; nothing is attached yet, and nothing selected.
+    ///
+    /// # Errors
+    /// Missing rights, a kernel before 5.10, or a verifier that does not accept a program.
+    pub fn load(options: LoadOptions) -> Result<Self, KernelError> {
+        // Before 5.11 maps count against this limit; later the call changes nothing.
+        let unlimited = Rlimit { current: None, maximum: None };
+        let _ = setrlimit(Resource::Memlock, unlimited);
+
+        let level = options.log_level as u8;
+        let mut ebpf = EbpfLoader::new()
+            .map_max_entries("REQUESTS", ring_bytes(options.requests_bytes))
+            .map_max_entries("REPLIES", ring_bytes(options.replies_bytes))
+            .override_global(aya_log::LEVEL, &level, true)
+            .load(OBJECT)
+            .map_err(load_error)?;
+        for name in ["tap", "guard"] {
+            program(&mut ebpf, name)?.load().map_err(|source| verdict(name, source))?;
+        }
+        Ok(Self { attachments: Attachments::new(options.attach), ebpf })
+    }
+
+    /// Attaches the tap to an interface's ingress, before any other program.
+    ///
+    /// # Errors
+    /// No such interface, missing rights, or a kernel without TCX and clsact.
+    pub fn attach_tap(&mut self, interface: &str) -> Result<(), KernelError> {
+        self.attachments.attach("tap", program(&mut self.ebpf, "tap")?, interface)
+    }
+
+    /// Attaches the guard to an interface's ingress, before any other program.
+    ///
+    /// # Errors
+    /// As [`Programs::attach_tap`].
+    pub fn attach_guard(&mut self, interface: &str) -> Result<(), KernelError> {
+        self.attachments.attach("guard", program(&mut self.ebpf, "guard")?, interface)
+    }
+
+    /// Detaches the tap from every interface: nothing more is captured.
+    pub fn detach_taps(&mut self) {
+        self.attachments.detach("tap");
+    }
+
+    /// Detaches the guard from every interface.
+    pub fn detach_guards(&mut self) {
+        self.attachments.detach("guard");
+    }
+
+    /// The reader of both rings, once: `None` when it was taken before.
+    ///
+    /// # Errors
+    /// When a ring cannot be mapped.
+    pub fn take_rings(&mut self) -> Result<Option<Rings>, KernelError> {
+        let (Some(requests), Some(replies), Some(sleeping)) = (
+            self.ebpf.take_map("REQUESTS"),
+            self.ebpf.take_map("REPLIES"),
+            self.ebpf.take_map("SLEEPING"),
+        ) else {
+            return Ok(None);
+        };
+        Rings::new(requests, replies, sleeping).map(Some)
+    }
+
+    /// Reader of what the programs log, once: `None` when it was taken before.
+    ///
+    /// Call its `flush` when its file descriptor is readable, or now and then.
+    pub fn take_log<T: Log>(&mut self, logger: T) -> Option<EbpfLogger<T>> {
+        EbpfLogger::init_with_logger(&mut self.ebpf, logger).ok()
+    }
+
+    /// What the programs have counted since they were loaded.
+    ///
+    /// # Errors
+    /// When a map cannot be read.
+    pub fn counters(&self) -> Result<KernelCounters, KernelError> {
+        counters::read(&self.ebpf)
+    }
+
+    pub(super) fn map_mut(&mut self, name: &'static str) -> Result<&mut Map, KernelError> {
+        self.ebpf.map_mut(name).ok_or(KernelError::Missing(name))
+    }
+
+    /// A loaded program, for `BPF_PROG_TEST_RUN`: `tap` or `guard`.
+    ///
+    /// # Errors
+    /// When there is none of that name.
+    pub fn program(&mut self, name: &'static str) -> Result<&mut SchedClassifier, KernelError> {
+        program(&mut self.ebpf, name)
+    }
+}
+
+/// The size that a ring must have: a power of two, and whole pages.
+fn ring_bytes(bytes: u32) -> u32 {
+    let page = u32::try_from(rustix::param::page_size()).unwrap_or(65_536);
+    bytes.clamp(page, 1 << 30).next_power_of_two()
+}
+
+fn program<'a>(
+    ebpf: &'a mut Ebpf,
+    name: &'static str,
+) -> Result<&'a mut SchedClassifier, KernelError> {
+    ebpf.program_mut(name)
+        .and_then(|program| program.try_into().ok())
+        .ok_or(KernelError::Missing(name))
+}
+
+fn load_error(error: EbpfError) -> KernelError {
+    let action = "load the programs".to_owned();
+    match error::root_io(&error).map(|io| io.raw_os_error()) {
+        Some(Some(libc::EPERM | libc::EACCES)) => KernelError::NotPermitted { action },
+        // A kernel without ring buffers (5.8) knows no such map type.
+        Some(Some(libc::EINVAL | libc::ENOSYS)) => {
+            KernelError::TooOld { action, release: error::release() }
+        }
+        _ => KernelError::Load(error),
+    }
+}
+
+fn verdict(name: &'static str, source: ProgramError) -> KernelError {
+    if let ProgramError::LoadError { io_error, .. } = &source
+        && io_error.kind() == io::ErrorKind::PermissionDenied
+        && !rustix::process::geteuid().is_root()
+    {
+        return KernelError::NotPermitted { action: "load the programs".to_owned() };
+    }
+    KernelError::Rejected { program: name, source }
+}
