@@ -3,7 +3,9 @@
 use std::io;
 
 use aya::programs::links::LinkOrder;
-use aya::programs::tc::{NlOptions, SchedClassifierLink, SchedClassifierLinkId, TcAttachOptions, qdisc_add_clsact};
+use aya::programs::tc::{
+    NlOptions, SchedClassifierLink, SchedClassifierLinkId, TcAttachOptions, qdisc_add_clsact,
+};
 use aya::programs::{ProgramError, SchedClassifier, TcAttachType};
 
 use super::KernelError;
