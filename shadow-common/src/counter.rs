@@ -12,6 +12,8 @@ pub trait Counter: Copy + Sized + 'static {
     fn label(self) -> &'static str;
 }
 
+/// Defines an enum and its [`Counter`]: each variant with its label in the books.
+#[macro_export]
 macro_rules! counters {
     ($(#[$meta:meta])* $name:ident { $($(#[$doc:meta])* $variant:ident = $label:literal,)+ }) => {
         $(#[$meta])*
@@ -19,7 +21,7 @@ macro_rules! counters {
         #[repr(u32)]
         pub enum $name { $($(#[$doc])* $variant,)+ }
 
-        impl Counter for $name {
+        impl $crate::Counter for $name {
             const ALL: &'static [Self] = &[$(Self::$variant,)+];
             #[inline(always)]
             fn index(self) -> u32 { self as u32 }

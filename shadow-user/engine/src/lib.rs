@@ -1,13 +1,24 @@
 //! Shadowtap's protocol core.
 //!
 //! Knows no kernel, no socket and no clock: packets, time and seeds are handed
-//! in, packets and events are handed out, and the same inputs give the same
-//! outputs.
+//! in, packets and counts are handed out, and the same inputs give the same
+//! outputs. [`Engine`] is what the daemon drives.
 #![forbid(unsafe_code)]
 
+pub mod books;
+mod circuit;
 pub mod client;
+mod config;
+mod engine;
 pub mod http;
+mod iss;
+mod ports;
 pub mod reassembly;
 pub mod seq;
+mod session;
 pub mod time;
 pub mod wire;
+
+pub use config::{EngineConfig, GateAction, Pace};
+pub use engine::Engine;
+pub use iss::Secret;

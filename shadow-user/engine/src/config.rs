@@ -1,0 +1,87 @@
+//! What the daemon decides for its engines.
+
+use std::net::IpAddr;
+use std::net::SocketAddr;
+use std::ops::RangeInclusive;
+
+use crate::iss::Secret;
+use crate::time::Duration;
+
+/// Settings of one [`Engine`](crate::Engine), validated by the daemon.
+#[derive(Clone, Debug)]
+pub struct EngineConfig {
+    /// The shadow's service address and port.
+    pub shadow: SocketAddr,
+    /// The mirror's own address toward the shadow, of the same family.
+    pub local: IpAddr,
+    /// Ports of the mirror's own that no one else on the host uses.
+    pub ports: RangeInclusive<u16>,
+    /// Longest IP packet toward the shadow, octets.
+    pub path_mtu: u16,
+    /// Key of this run for sequence numbers and hash tables.
+    pub secret: Secret,
+    /// Octets that all flows together may buffer.
+    pub memory_limit: usize,
+    /// Octets that one flow may buffer, reassembly and unacknowledged data together.
+    pub flow_limit: usize,
+    /// Flows that may be open at once.
+    pub max_flows: usize,
+    /// How long a turn waits for the shadow's answer.
+    pub gate_timeout: Duration,
+    /// What happens then.
+    pub gate_action: GateAction,
+    /// Whether captured distances in time are kept.
+    pub pace: Pace,
+    /// How long the shadow may leave something unacknowledged (RFC 9293, 3.8.3).
+    pub user_timeout: Duration,
+    /// How long a client may be silent before its session is given up.
+    pub idle_timeout: Duration,
+    /// How long a hole in the capture may wait for the client's retransmission.
+    pub hole_timeout: Duration,
+    /// Capture and account, send nothing.
+    pub dry_run: bool,
+}
+
+/// What happens to a turn whose gate timeout is reached.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub enum GateAction {
+    /// The session is reset, counted as `flows.aborted.gate_timeout`.
+    #[default]
+    Abort,
+    /// The bytes are sent all the same, counted as `gates.timed_out`.
+    Send,
+}
+
+/// How a client's bytes are spread over time.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub enum Pace {
+    /// Captured distances are kept.
+    #[default]
+    AsCaptured,
+    /// Bytes go out as soon as gating allows.
+    Off,
+}
+
+impl EngineConfig {
+    /// The defaults of the command line, toward `shadow` from `local`.
+    #[must_use]
+    pub fn new(shadow: SocketAddr, local: IpAddr, secret: Secret) -> Self {
+        Self {
+            shadow,
+            local,
+            ports: 16_384..=32_767,
+            path_mtu: 1_500,
+            secret,
+            memory_limit: 192 << 20,
+            flow_limit: 16 << 20,
+            max_flows: 200_000,
+            gate_timeout: Duration::from_secs(5),
+            gate_action: GateAction::default(),
+            pace: Pace::default(),
+            user_timeout: Duration::from_secs(30),
+            idle_timeout: Duration::from_secs(3_600),
+            hole_timeout: Duration::from_secs(10),
+            dry_run: false,
+        }
+    }
+}

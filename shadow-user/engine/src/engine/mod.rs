@@ -1,0 +1,653 @@
+//! Every flow of one worker, and what the worker drives.
+
+mod flow;
+mod timers;
+
+use std::collections::{HashMap, VecDeque};
+use std::net::SocketAddr;
+
+use slab::Slab;
+
+use crate::books::{Aborted, Books, IgnoredPacket, IgnoredReply, Skipped};
+use crate::circuit::Circuit;
+use crate::client::{self, Client, Offer};
+use crate::config::EngineConfig;
+use crate::engine::flow::{Ended, Flow, FlowKey, SeededHash, Stage, Syn};
+use crate::engine::timers::{FlowId, Timers};
+use crate::http::{Recognition, looks_like_request};
+use crate::iss::iss;
+use crate::ports::Ports;
+use crate::session::{Handshake, Opening, Session};
+use crate::time::{Duration, Instant};
+use crate::wire::{self, Flags, IcmpError, Malformed, Packet, Segment};
+
+/// How long a client may take for its handshake: Linux sends SYN for 67 s by default
+/// (`tcp_syn_retries` = 6 gives 127 s; the last waits are rarely lived through).
+const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(75);
+
+/// RSTs for connections that the mirror does not know, kept until they are sent.
+const MAX_RESETS: usize = 256;
+
+/// The mirror of one worker's flows.
+///
+/// Driven from outside, without a clock or a socket of its own. In any order:
+/// [`handle_capture`](Self::handle_capture), [`handle_reply`](Self::handle_reply),
+/// [`note_capture_loss`](Self::note_capture_loss) and, when
+/// [`poll_timeout`](Self::poll_timeout) has passed,
+/// [`handle_timeout`](Self::handle_timeout). After any of these,
+/// [`poll_transmit`](Self::poll_transmit) until it returns false, then
+/// `poll_timeout` anew. To end: [`stop_capture`](Self::stop_capture), go on until
+/// [`is_drained`](Self::is_drained), then [`finish`](Self::finish).
+///
+/// `now` must never go backwards.
+#[derive(Debug)]
+pub struct Engine {
+    config: EngineConfig,
+    flows: Slab<Flow>,
+    /// Counts up with every flow, so that a place used again has another generation.
+    generations: Vec<u32>,
+    by_key: HashMap<FlowKey, FlowId, SeededHash>,
+    /// By the mirror's own port, counted from the range's first.
+    by_port: Vec<Option<FlowId>>,
+    ended: Ended,
+    ports: Ports,
+    circuit: Circuit,
+    timers: Timers,
+    /// Flows that may have packets to send.
+    ready: VecDeque<FlowId>,
+    resets: VecDeque<(SocketAddr, Segment<'static>)>,
+    memory: usize,
+    last_loss: Option<Instant>,
+    stopped: bool,
+    books: Books,
+}
+
+impl Engine {
+    /// An engine without flows.
+    #[must_use]
+    pub fn new(config: EngineConfig) -> Self {
+        let hash = SeededHash::new(config.secret);
+        Self {
+            flows: Slab::new(),
+            generations: Vec::new(),
+            by_key: HashMap::with_hasher(hash),
+            by_port: vec![None; config.ports.len()],
+            ended: Ended::new(hash),
+            ports: Ports::new(&config.ports),
+            circuit: Circuit::default(),
+            timers: Timers::default(),
+            ready: VecDeque::new(),
+            resets: VecDeque::new(),
+            memory: 0,
+            last_loss: None,
+            stopped: false,
+            books: Books::default(),
+            config,
+        }
+    }
+
+    /// Takes a packet that the tap copied, from its IP header on.
+    pub fn handle_capture(&mut self, packet: &[u8], captured_at: Instant, now: Instant) {
+        self.books.packets.captured += 1;
+        let ignored = match Packet::parse(packet) {
+            _ if self.stopped => Some(IgnoredPacket::Stopped),
+            Ok(packet) => self.capture(&packet, captured_at, now),
+            Err(Malformed::Checksum | Malformed::IpChecksum) => Some(IgnoredPacket::Checksum),
+            Err(_) => Some(IgnoredPacket::Malformed),
+        };
+        match ignored {
+            None => self.books.packets.used += 1,
+            Some(reason) => self.books.packets.ignored.add(reason, 1),
+        }
+    }
+
+    /// Takes a packet that the guard copied, from its IP header on: a segment of the
+    /// shadow, or an ICMP error about a segment of ours.
+    pub fn handle_reply(&mut self, packet: &[u8], now: Instant) {
+        self.books.replies.captured += 1;
+        let ignored = match Packet::parse(packet) {
+            Ok(packet) => self.reply(&packet, now),
+            Err(Malformed::Checksum | Malformed::IpChecksum) => Some(IgnoredReply::Checksum),
+            Err(_) => match IcmpError::parse(packet) {
+                Ok(error) => self.icmp(&error, now),
+                Err(_) => Some(IgnoredReply::Malformed),
+            },
+        };
+        match ignored {
+            None => self.books.replies.used += 1,
+            Some(reason) => self.books.replies.ignored.add(reason, 1),
+        }
+    }
+
+    /// The tap's ring has lost packets since the last call: holes are ours, not the network's.
+    pub fn note_capture_loss(&mut self, now: Instant) {
+        self.last_loss = Some(now);
+    }
+
+    /// Moves every flow on whose time has come.
+    pub fn handle_timeout(&mut self, now: Instant) {
+        while let Some((deadline, id)) = self.timers.pop(now) {
+            let Some(flow) = self.flow(id) else { continue };
+            if flow.armed != Some(deadline) {
+                continue;
+            }
+            flow.armed = None;
+            self.advance(id, now);
+        }
+    }
+
+    /// When [`Self::handle_timeout`] is due.
+    #[must_use]
+    pub fn poll_timeout(&self) -> Option<Instant> {
+        self.timers.next()
+    }
+
+    /// Appends the next whole IP packet for the shadow to `buffer`; false when there is none.
+    pub fn poll_transmit(&mut self, now: Instant, buffer: &mut Vec<u8>) -> bool {
+        let shadow = self.config.shadow;
+        if let Some((local, reset)) = self.resets.pop_front() {
+            wire::emit(local, shadow, &reset, [&[], &[]], buffer);
+            self.books.transmitted += 1;
+            return true;
+        }
+        while let Some(id) = self.ready.front().copied() {
+            let local = self.config.local;
+            let sent = match self.flow(id) {
+                Some(Flow { stage: Stage::Open(session), .. }) => {
+                    session.port().is_some_and(|port| {
+                        session.poll_transmit(SocketAddr::new(local, port), shadow, now, buffer)
+                    })
+                }
+                _ => false,
+            };
+            if sent {
+                self.books.transmitted += 1;
+                return true;
+            }
+            self.ready.pop_front();
+            if let Some(flow) = self.flow(id) {
+                flow.queued = false;
+                // A client's timers depend on what could be sent.
+                self.arm(id, now);
+                self.retire(id, now);
+            }
+        }
+        false
+    }
+
+    /// No more is captured: flows without a session end, the others deliver what they have.
+    pub fn stop_capture(&mut self, now: Instant) {
+        self.stopped = true;
+        for id in self.ids() {
+            match self.flow(id).map(|flow| &mut flow.stage) {
+                Some(Stage::Handshake(_)) => self.skip(id, Skipped::Handshake, now),
+                Some(Stage::Joining) => self.skip(id, Skipped::Midstream, now),
+                Some(Stage::Open(session)) => {
+                    session.stop(now);
+                    self.advance(id, now);
+                }
+                None => {}
+            }
+        }
+    }
+
+    /// Whether no flow is open.
+    #[must_use]
+    pub fn is_drained(&self) -> bool {
+        self.books.flows.open() == 0
+    }
+
+    /// Resets whatever is still open; the last packets are to be polled after it.
+    pub fn finish(&mut self, now: Instant) {
+        self.stopped = true;
+        for id in self.ids() {
+            match self.flow(id).map(|flow| &mut flow.stage) {
+                Some(Stage::Handshake(_)) => self.skip(id, Skipped::Handshake, now),
+                Some(Stage::Joining) => self.skip(id, Skipped::Midstream, now),
+                Some(Stage::Open(session)) => {
+                    session.abort(Aborted::Stopped);
+                    self.advance(id, now);
+                }
+                None => {}
+            }
+        }
+    }
+
+    /// The books as they stand.
+    #[must_use]
+    pub fn books(&self) -> &Books {
+        &self.books
+    }
+
+    /// Octets that all flows together buffer.
+    #[must_use]
+    pub fn memory(&self) -> usize {
+        self.memory
+    }
+
+    fn capture(
+        &mut self,
+        packet: &Packet<'_>,
+        captured_at: Instant,
+        now: Instant,
+    ) -> Option<IgnoredPacket> {
+        let key = FlowKey::of(packet);
+        let segment = &packet.segment;
+        let Some(id) = self.by_key.get(&key).copied() else {
+            return self.capture_unknown(key, segment, captured_at, now);
+        };
+        let flow = self.flow(id)?;
+        flow.last_packet = now;
+        match &mut flow.stage {
+            Stage::Handshake(syn) => {
+                if segment.flags.syn {
+                    // A retry, or the client's next attempt with the same port.
+                    *syn = Syn::of(segment);
+                    return None;
+                }
+                if segment.flags.rst {
+                    self.skip(id, Skipped::Handshake, now);
+                    return None;
+                }
+                if !syn.is_completed_by(segment) {
+                    return Some(IgnoredPacket::OutOfWindow);
+                }
+                self.open(id, segment, captured_at, now);
+            }
+            Stage::Joining => {
+                if segment.flags.rst || segment.flags.fin || segment.flags.syn {
+                    self.skip(id, Skipped::Midstream, now);
+                    return if segment.flags.syn {
+                        self.capture_unknown(key, segment, captured_at, now)
+                    } else {
+                        None
+                    };
+                }
+                if looks_like_request(segment.payload) != Recognition::Yes {
+                    return None;
+                }
+                self.join(id, segment, captured_at, now);
+            }
+            Stage::Open(session) => {
+                if segment.flags.syn {
+                    flow.successor = Some(Box::new(Syn::of(segment)));
+                    return None;
+                }
+                if flow.successor.as_ref().is_some_and(|syn| {
+                    syn.isn + 1 == segment.seq
+                        && session.rcv_nxt() != segment.seq
+                        && syn.is_completed_by(segment)
+                }) {
+                    // Production has accepted the client's new connection, so the old one is gone.
+                    let successor = flow.successor.take();
+                    session.abort(Aborted::Superseded);
+                    self.advance(id, now);
+                    if let Some(syn) = successor {
+                        let id = self.insert(key, Stage::Handshake(*syn), now);
+                        self.open(id, segment, captured_at, now);
+                        return self.capture_open(id, segment, captured_at, now);
+                    }
+                }
+            }
+        }
+        self.capture_open(id, segment, captured_at, now)
+    }
+
+    /// Hands a segment to the flow's session, if it has one by now.
+    fn capture_open(
+        &mut self,
+        id: FlowId,
+        segment: &Segment<'_>,
+        captured_at: Instant,
+        now: Instant,
+    ) -> Option<IgnoredPacket> {
+        let index = id.index as usize;
+        let Self { flows, books, .. } = self;
+        let Some(Flow { stage: Stage::Open(session), .. }) = flows.get_mut(index) else {
+            return Some(IgnoredPacket::FlowEnded);
+        };
+        let ignored = session.handle_capture(segment, captured_at, books);
+        self.advance(id, now);
+        ignored
+    }
+
+    fn capture_unknown(
+        &mut self,
+        key: FlowKey,
+        segment: &Segment<'_>,
+        captured_at: Instant,
+        now: Instant,
+    ) -> Option<IgnoredPacket> {
+        let opens = segment.flags.syn && !segment.flags.ack;
+        if opens {
+            self.ended.forget(&key);
+        } else if self.ended.touch(&key, now) {
+            return Some(IgnoredPacket::FlowEnded);
+        } else if segment.payload.is_empty() || segment.flags.syn || segment.flags.rst {
+            return Some(IgnoredPacket::NoFlow);
+        }
+        let stage = if opens { Stage::Handshake(Syn::of(segment)) } else { Stage::Joining };
+        let id = self.insert(key, stage, now);
+        if self.flows.len() > self.config.max_flows {
+            self.skip(id, Skipped::MaxFlows, now);
+            return None;
+        }
+        if !opens {
+            return self.capture_joining(id, segment, captured_at, now);
+        }
+        self.arm(id, now);
+        None
+    }
+
+    fn capture_joining(
+        &mut self,
+        id: FlowId,
+        segment: &Segment<'_>,
+        captured_at: Instant,
+        now: Instant,
+    ) -> Option<IgnoredPacket> {
+        if looks_like_request(segment.payload) == Recognition::Yes {
+            self.join(id, segment, captured_at, now);
+            return self.capture_open(id, segment, captured_at, now);
+        }
+        if segment.flags.fin {
+            self.skip(id, Skipped::Midstream, now);
+        } else {
+            self.arm(id, now);
+        }
+        None
+    }
+
+    fn reply(&mut self, packet: &Packet<'_>, now: Instant) -> Option<IgnoredReply> {
+        let Some(id) = self.session_at(packet.destination) else {
+            self.reset(packet);
+            return Some(IgnoredReply::NoSession);
+        };
+        let Self { flows, books, .. } = self;
+        if let Some(Flow { stage: Stage::Open(session), .. }) = flows.get_mut(id.index as usize) {
+            session.handle_reply(&packet.segment, now, books);
+        }
+        self.advance(id, now);
+        None
+    }
+
+    fn icmp(&mut self, error: &IcmpError, now: Instant) -> Option<IgnoredReply> {
+        let Some(id) = self.session_at(error.source) else { return Some(IgnoredReply::NoSession) };
+        if let Some(Flow { stage: Stage::Open(session), .. }) = self.flow(id) {
+            session.handle_icmp(error, now);
+        }
+        self.advance(id, now);
+        None
+    }
+
+    fn session_at(&self, local: SocketAddr) -> Option<FlowId> {
+        self.ports.slot(local.port()).and_then(|slot| self.by_port.get(slot).copied().flatten())
+    }
+
+    /// RFC 9293, 3.10.7.1: "If the state is CLOSED ... An incoming segment not
+    /// containing a RST causes a RST to be sent in response."
+    ///
+    /// The kernel cannot do it, since the guard has taken the packet away; and a
+    /// shadow that still holds a connection of an earlier run has to learn that it is gone.
+    fn reset(&mut self, packet: &Packet<'_>) {
+        let segment = &packet.segment;
+        if segment.flags.rst || self.resets.len() >= MAX_RESETS || self.config.dry_run {
+            return;
+        }
+        // "If the ACK bit is off, sequence number zero is used ... If the ACK bit is on,
+        //  <SEQ=SEG.ACK><CTL=RST>"
+        let reset = if segment.flags.ack {
+            Segment {
+                seq: segment.ack,
+                flags: Flags { rst: true, ..Flags::default() },
+                ..Segment::default()
+            }
+        } else {
+            Segment {
+                ack: segment.seq + segment.len(),
+                flags: Flags { rst: true, ack: true, ..Flags::default() },
+                ..Segment::default()
+            }
+        };
+        self.resets.push_back((packet.destination, reset));
+    }
+
+    /// Begins the session of a flow whose handshake `segment` completes.
+    fn open(&mut self, id: FlowId, segment: &Segment<'_>, captured_at: Instant, now: Instant) {
+        let Some(Stage::Handshake(syn)) = self.flow(id).map(|flow| &mut flow.stage) else { return };
+        let opening = Opening { first: syn.isn + 1, ack: segment.ack, captured_at };
+        let (offer, isn) = (syn.offer, syn.isn);
+        let data = std::mem::take(&mut syn.data);
+        self.begin(id, &opening, offer, now);
+        if !data.is_empty() {
+            // Fast Open: whatever of it production did not take, the client sends again.
+            let segment = Segment { seq: isn + 1, payload: &data, ..*segment };
+            let segment = Segment { flags: Flags { ack: true, ..Flags::default() }, ..segment };
+            self.capture_open(id, &segment, captured_at, now);
+        }
+    }
+
+    /// Begins the session of a flow that was open before the mirror, at a request.
+    fn join(&mut self, id: FlowId, segment: &Segment<'_>, captured_at: Instant, now: Instant) {
+        let opening = Opening { first: segment.seq, ack: segment.ack, captured_at };
+        let headers = if self.config.shadow.is_ipv4() { 40 } else { 60 };
+        let offer = Offer {
+            mss: self.config.path_mtu.saturating_sub(headers),
+            window_scale: Some(7),
+            sack_permitted: true,
+            timestamps: segment.options.timestamps.is_some(),
+        };
+        self.begin(id, &opening, offer, now);
+    }
+
+    fn begin(&mut self, id: FlowId, opening: &Opening, offer: Offer, now: Instant) {
+        if self.memory >= self.config.memory_limit {
+            return self.skip(id, Skipped::Memory, now);
+        }
+        let link = if self.config.dry_run {
+            None
+        } else {
+            if !self.circuit.admits(now) {
+                return self.skip(id, Skipped::CircuitOpen, now);
+            }
+            let Some(port) = self.ports.take() else {
+                return self.skip(id, Skipped::NoPort, now);
+            };
+            if let Some(place) = self.ports.slot(port).and_then(|slot| self.by_port.get_mut(slot)) {
+                *place = Some(id);
+            }
+            Some((self.client(port, offer, now), port))
+        };
+        let session = Session::new(opening, link, &self.config, now);
+        if let Some(flow) = self.flow(id) {
+            flow.stage = Stage::Open(Box::new(session));
+        }
+        self.advance(id, now);
+    }
+
+    fn client(&self, port: u16, offer: Offer, now: Instant) -> Client {
+        let local = SocketAddr::new(self.config.local, port);
+        let shadow = self.config.shadow;
+        let config = client::Config {
+            path_mtu: self.config.path_mtu,
+            user_timeout: self.config.user_timeout,
+            ..client::Config::new(
+                local,
+                shadow,
+                iss(&self.config.secret, local, shadow, now),
+                offer,
+            )
+        };
+        Client::connect(config, now)
+    }
+
+    /// Moves a flow on, files it when it has ended, and sees to its timer and its memory.
+    fn advance(&mut self, id: FlowId, now: Instant) {
+        let Self { flows, books, config, last_loss, .. } = self;
+        let Some(flow) = flows.get_mut(id.index as usize) else { return };
+        let idle = now.since(flow.last_packet);
+        let session = match &mut flow.stage {
+            Stage::Open(session) => session,
+            Stage::Handshake(_) if idle >= HANDSHAKE_TIMEOUT => {
+                return self.skip(id, Skipped::Handshake, now);
+            }
+            Stage::Joining if idle >= config.idle_timeout => {
+                return self.skip(id, Skipped::Midstream, now);
+            }
+            Stage::Handshake(_) | Stage::Joining => return self.arm(id, now),
+        };
+        if flow.listed && idle >= config.idle_timeout {
+            session.abort(Aborted::Idle);
+        }
+        session.advance(now, *last_loss, config, books);
+        match session.take_handshake() {
+            Some(Handshake::Completed) => self.circuit.succeeded(),
+            Some(Handshake::Failed) => books.circuit.opened += u64::from(self.circuit.failed(now)),
+            None => {}
+        }
+        books.circuit.open = self.circuit.is_open();
+        let memory = session.memory();
+        self.memory = self.memory + memory - flow.accounted;
+        flow.accounted = memory;
+        if self.memory > config.memory_limit {
+            session.abort(Aborted::Memory);
+        }
+        if session.leaves_flow_open() {
+            session.leave_flow();
+            session.advance(now, *last_loss, config, books);
+            self.unlist(id, None);
+        } else if flow.listed && (session.is_closed() || session.end().is_some()) {
+            // A reset session whose client goes on may be joined again at its next request.
+            let again = session.can_be_joined_again();
+            self.unlist(id, (!again).then_some(now));
+        }
+        let Some(flow) = self.flow(id) else { return };
+        if !flow.queued {
+            flow.queued = true;
+            self.ready.push_back(id);
+        }
+    }
+
+    /// Takes a flow's key out of the table; `remember` it so that stragglers are known.
+    fn unlist(&mut self, id: FlowId, remember: Option<Instant>) {
+        let Some(flow) = self.flow(id) else { return };
+        flow.listed = false;
+        let key = flow.key;
+        if self.by_key.get(&key) == Some(&id) {
+            self.by_key.remove(&key);
+        }
+        if let Some(now) = remember {
+            self.ended.insert(key, now);
+        }
+    }
+
+    /// Ends a flow that has no session.
+    fn skip(&mut self, id: FlowId, reason: Skipped, now: Instant) {
+        self.books.flows.skipped.add(reason, 1);
+        self.unlist(id, Some(now));
+        self.remove(id);
+    }
+
+    /// Files a flow whose session has ended and has nothing left to send.
+    fn retire(&mut self, id: FlowId, now: Instant) {
+        let Self { flows, books, .. } = self;
+        let Some(Flow { stage: Stage::Open(session), listed, .. }) = flows.get(id.index as usize)
+        else {
+            return;
+        };
+        let Some(end) = session.end() else { return };
+        session.settle(end, books);
+        if session.is_connecting() {
+            self.circuit.abandoned(now);
+        }
+        let port = session.port();
+        if *listed {
+            self.unlist(id, Some(now));
+        }
+        if let Some(port) = port {
+            if let Some(place) = self.ports.slot(port).and_then(|slot| self.by_port.get_mut(slot)) {
+                *place = None;
+            }
+            self.ports.give(port);
+        }
+        self.remove(id);
+    }
+
+    fn insert(&mut self, key: FlowKey, stage: Stage, now: Instant) -> FlowId {
+        let index = self.flows.insert(Flow::new(key, stage, now));
+        if self.generations.len() <= index {
+            self.generations.resize(index + 1, 0);
+        }
+        let id = FlowId { index: index as u32, generation: self.generations[index] };
+        self.by_key.insert(key, id);
+        self.books.flows.seen += 1;
+        id
+    }
+
+    fn remove(&mut self, id: FlowId) {
+        if self.flow(id).is_none() {
+            return;
+        }
+        let flow = self.flows.remove(id.index as usize);
+        self.memory -= flow.accounted;
+        if let Some(generation) = self.generations.get_mut(id.index as usize) {
+            *generation = generation.wrapping_add(1);
+        }
+    }
+
+    fn flow(&mut self, id: FlowId) -> Option<&mut Flow> {
+        if self.generations.get(id.index as usize) != Some(&id.generation) {
+            return None;
+        }
+        self.flows.get_mut(id.index as usize)
+    }
+
+    fn ids(&self) -> Vec<FlowId> {
+        self.flows
+            .iter()
+            .map(|(index, _)| FlowId { index: index as u32, generation: self.generations[index] })
+            .collect()
+    }
+
+    /// Sees to it that the flow is looked at when its next deadline passes.
+    fn arm(&mut self, id: FlowId, now: Instant) {
+        let config = &self.config;
+        let Some(flow) = self.flows.get_mut(id.index as usize) else { return };
+        let deadline = match &flow.stage {
+            Stage::Handshake(_) => Some(flow.last_packet + HANDSHAKE_TIMEOUT),
+            Stage::Joining => Some(flow.last_packet + config.idle_timeout),
+            Stage::Open(session) => {
+                let idle = flow.listed.then(|| flow.last_packet + config.idle_timeout);
+                [session.poll_timeout(now, config), idle].into_iter().flatten().min()
+            }
+        };
+        if let Some(deadline) = deadline
+            && flow.armed.is_none_or(|armed| deadline < armed)
+        {
+            flow.armed = Some(deadline);
+            self.timers.add(deadline, id);
+        }
+    }
+}
+
+impl Syn {
+    fn of(segment: &Segment<'_>) -> Self {
+        Self {
+            isn: segment.seq,
+            offer: Offer {
+                mss: segment.options.mss.unwrap_or(536),
+                window_scale: segment.options.window_scale,
+                sack_permitted: segment.options.sack_permitted,
+                timestamps: segment.options.timestamps.is_some(),
+            },
+            data: segment.payload.into(),
+        }
+    }
+
+    /// Whether a segment shows that the client has production's SYN.
+    fn is_completed_by(&self, segment: &Segment<'_>) -> bool {
+        // Beyond the largest window (RFC 7323, 2.3) it belongs to another incarnation.
+        let ahead = segment.seq.distance(self.isn + 1);
+        segment.flags.ack && (0..1 << 30).contains(&ahead)
+    }
+}

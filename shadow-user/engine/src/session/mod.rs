@@ -1,0 +1,416 @@
+//! One flow's mirror: reassembly, gating, and the emulated client.
+
+mod gate;
+mod stream;
+
+use std::net::SocketAddr;
+
+use crate::books::{Aborted, Books, FlowEnd, IgnoredPacket, Skipped};
+use crate::client::{self, Client, Event, Unreachable};
+use crate::config::EngineConfig;
+use crate::reassembly::{Delivery, Outcome, Reassembler};
+use crate::seq::SeqNum;
+use crate::session::gate::{Close, Gate, GatePolicy};
+use crate::session::stream::Stream;
+use crate::time::{Duration, Instant};
+use crate::wire::{self, IcmpError, IcmpReason, Segment};
+
+/// A hole that opened while the capture is known to have lost packets waits no longer than this.
+const KNOWN_LOSS_HOLE: Duration = Duration::from_secs(1);
+
+/// What a client's handshake with production tells of its connection.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Opening {
+    /// Sequence number of the first octet of the stream to mirror.
+    pub(crate) first: SeqNum,
+    /// The client's SEG.ACK with it.
+    pub(crate) ack: SeqNum,
+    /// When it was captured.
+    pub(crate) captured_at: Instant,
+}
+
+/// The emulated client and the port it holds.
+#[derive(Debug)]
+struct Link {
+    client: Client,
+    port: u16,
+}
+
+/// One flow's mirror.
+#[derive(Debug)]
+pub(crate) struct Session {
+    reassembler: Reassembler,
+    stream: Stream,
+    gate: Gate,
+    /// None in a dry run.
+    link: Option<Link>,
+    /// Where `acknowledged` octets of production's answers end in its sequence space.
+    production: (SeqNum, u64),
+    /// Octets of the stream that the shadow has acknowledged and the books know of.
+    delivered: u64,
+    /// The client's stream has ended, or is treated so since capture was stopped.
+    closed: bool,
+    /// A reset is owed to the shadow once everything is delivered.
+    reset_due: bool,
+    end: Option<FlowEnd>,
+    /// The shadow has accepted the connection.
+    connected: bool,
+    /// The shadow has sent FIN.
+    shadow_closed: bool,
+    /// The outcome of the handshake with the shadow, until it is taken.
+    handshake: Option<Handshake>,
+}
+
+/// How the handshake with the shadow went.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) enum Handshake {
+    Completed,
+    Failed,
+}
+
+impl Session {
+    /// A session toward the shadow; `client` was just begun from the mirror's own `port`.
+    /// Without one, the session only counts.
+    pub(crate) fn new(
+        opening: &Opening,
+        link: Option<(Client, u16)>,
+        config: &EngineConfig,
+        now: Instant,
+    ) -> Self {
+        Self {
+            reassembler: Reassembler::new(opening.first, config.flow_limit),
+            stream: Stream::default(),
+            gate: Gate::new(opening.captured_at, now),
+            link: link.map(|(client, port)| Link { client, port }),
+            production: (opening.ack, 0),
+            delivered: 0,
+            closed: false,
+            reset_due: false,
+            end: None,
+            connected: false,
+            shadow_closed: false,
+            handshake: None,
+        }
+    }
+
+    /// Whether the outcome of the handshake with the shadow is still unknown.
+    pub(crate) fn is_connecting(&self) -> bool {
+        self.link.is_some()
+            && !self.connected
+            && !matches!(
+                self.end,
+                Some(FlowEnd::Aborted(
+                    Aborted::ShadowRefused
+                        | Aborted::ShadowTimeout
+                        | Aborted::ShadowUnreachable
+                        | Aborted::ShadowReset
+                ))
+            )
+    }
+
+    /// How the handshake with the shadow went, once, when it has ended.
+    pub(crate) fn take_handshake(&mut self) -> Option<Handshake> {
+        self.handshake.take()
+    }
+
+    /// The mirror's own port, while the session holds one.
+    pub(crate) fn port(&self) -> Option<u16> {
+        self.link.as_ref().map(|link| link.port)
+    }
+
+    /// Takes a captured segment of the client.
+    pub(crate) fn handle_capture(
+        &mut self,
+        segment: &Segment<'_>,
+        captured_at: Instant,
+        books: &mut Books,
+    ) -> Option<IgnoredPacket> {
+        if self.closed {
+            return Some(IgnoredPacket::FlowEnded);
+        }
+        let Self { reassembler, stream, gate, link, production, .. } = self;
+        let outcome = reassembler.insert(segment, captured_at, &mut |delivery: Delivery<'_>| {
+            let acknowledged = advance_ack(production, delivery.ack);
+            stream.push(delivery.bytes, acknowledged, delivery.captured_at, gate, books);
+            if let Some(link) = link {
+                link.client.write(delivery.bytes);
+            }
+        });
+        match outcome {
+            Err(_overflow) => {
+                self.abort(Aborted::CaptureGap);
+                return None;
+            }
+            Ok(Outcome::OutOfWindow) => return Some(IgnoredPacket::OutOfWindow),
+            Ok(Outcome::ResetIgnored) => return Some(IgnoredPacket::BlindReset),
+            Ok(_) => {}
+        }
+        if segment.flags.ack {
+            advance_ack(&mut self.production, segment.ack);
+        }
+        if let Some(end) = self.reassembler.finished() {
+            let close = match end {
+                crate::reassembly::End::Fin => Close::Fin,
+                crate::reassembly::End::Reset => Close::Reset,
+            };
+            self.stream.push_close(close, self.production.1, captured_at, &mut self.gate);
+            self.closed = true;
+        }
+        None
+    }
+
+    /// Takes a segment of the shadow.
+    pub(crate) fn handle_reply(&mut self, segment: &Segment<'_>, now: Instant, books: &mut Books) {
+        let Self { link: Some(link), stream, gate, .. } = self else { return };
+        link.client
+            .handle_segment(segment, now, &mut |bytes| stream.answered(bytes, now, gate, books));
+    }
+
+    /// Takes an ICMP error about this session.
+    pub(crate) fn handle_icmp(&mut self, error: &IcmpError, now: Instant) {
+        let Some(link) = &mut self.link else { return };
+        match error.reason {
+            IcmpReason::PacketTooBig { mtu } => {
+                let mtu = u16::try_from(mtu).unwrap_or(u16::MAX);
+                link.client.handle_packet_too_big(mtu, now);
+            }
+            IcmpReason::Unreachable { code } => {
+                let kind = unreachable_kind(error.source.is_ipv4(), code);
+                link.client.handle_unreachable(kind, now);
+            }
+        }
+    }
+
+    /// Moves on whatever can be moved on `now`; to be called after every `handle_*`.
+    pub(crate) fn advance(
+        &mut self,
+        now: Instant,
+        last_loss: Option<Instant>,
+        config: &EngineConfig,
+        books: &mut Books,
+    ) {
+        if self.end.is_some() {
+            return;
+        }
+        if self.hole_deadline(last_loss, config).is_some_and(|deadline| now >= deadline) {
+            self.abort(Aborted::CaptureGap);
+            return;
+        }
+        let Some(link) = &mut self.link else {
+            if self.closed {
+                self.end = Some(FlowEnd::Skipped(Skipped::DryRun));
+            }
+            return;
+        };
+        if link.client.poll_timeout().is_some_and(|deadline| now >= deadline) {
+            link.client.handle_timeout(now);
+        }
+        while let Some(event) = link.client.poll_event() {
+            match event {
+                Event::Connected => {
+                    self.connected = true;
+                    self.handshake = Some(Handshake::Completed);
+                }
+                Event::PeerClosed => {
+                    self.shadow_closed = true;
+                    self.stream.shadow_closed(&mut self.gate, books);
+                }
+                Event::Closed(close) => {
+                    if !self.connected {
+                        self.handshake = Some(Handshake::Failed);
+                    }
+                    let acknowledged = link.client.acknowledged();
+                    Self::deliver(&mut self.delivered, &mut self.stream, acknowledged, books);
+                    self.end = Some(self.end_of(close));
+                    return;
+                }
+            }
+        }
+        let acknowledged = link.client.acknowledged();
+        Self::deliver(&mut self.delivered, &mut self.stream, acknowledged, books);
+        let policy = GatePolicy {
+            timeout: config.gate_timeout,
+            action: config.gate_action,
+            pace: config.pace,
+        };
+        if self.gate.advance(now, policy, &mut books.gates).is_err() {
+            self.abort(Aborted::GateTimeout);
+            return;
+        }
+        let Some(link) = &mut self.link else { return };
+        link.client.release(self.gate.released());
+        match self.gate.close() {
+            Some(Close::Fin) => link.client.close(),
+            Some(Close::Reset) => self.reset_due = true,
+            None => {}
+        }
+        if self.reset_due && self.delivered == self.stream.captured() {
+            link.client.abort();
+            self.end = Some(FlowEnd::Mirrored);
+        } else if self.memory() > config.flow_limit {
+            self.abort(Aborted::FlowBuffer);
+        }
+    }
+
+    /// Gives the session up: the shadow gets a RST.
+    pub(crate) fn abort(&mut self, reason: Aborted) {
+        if self.end.is_none() {
+            if let Some(link) = &mut self.link {
+                link.client.abort();
+            }
+            self.end = Some(match self.link {
+                Some(_) => FlowEnd::Aborted(reason),
+                None => FlowEnd::Skipped(Skipped::DryRun),
+            });
+        }
+    }
+
+    /// No more will be captured: what was captured is still delivered, then the session is closed.
+    pub(crate) fn stop(&mut self, now: Instant) {
+        if self.closed || self.end.is_some() {
+            return;
+        }
+        if self.link.is_some()
+            && (self.stream.within_message() || self.reassembler.hole_since().is_some())
+        {
+            self.abort(Aborted::Stopped);
+            return;
+        }
+        self.closed = true;
+        // Whoever stops the mirror did not see the client leave: wait for the answers as a client would.
+        let heard_all = self.production.1 + 1;
+        self.stream.push_close(Close::Fin, heard_all, now, &mut self.gate);
+    }
+
+    /// The client is still there, but the shadow has closed after the last whole response:
+    /// this session is complete, and the client's next request deserves a new one.
+    pub(crate) fn leaves_flow_open(&self) -> bool {
+        !self.closed
+            && self.stream.at_boundary()
+            && self.stream.is_answered()
+            && self.delivered == self.stream.captured()
+            && self.gate.is_empty()
+            && self.shadow_closed
+    }
+
+    /// Closes a session for which [`Self::leaves_flow_open`] holds.
+    pub(crate) fn leave_flow(&mut self) {
+        self.closed = true;
+        if let Some(link) = &mut self.link {
+            link.client.close();
+        }
+    }
+
+    /// Whether a later request of this flow could be recognised.
+    pub(crate) fn can_be_joined_again(&self) -> bool {
+        !self.closed && self.stream.has_messages()
+    }
+
+    /// How the session ended, once it has.
+    pub(crate) fn end(&self) -> Option<FlowEnd> {
+        self.end
+    }
+
+    /// Whether the client's stream has ended.
+    pub(crate) fn is_closed(&self) -> bool {
+        self.closed
+    }
+
+    /// The next octet expected of the client.
+    pub(crate) fn rcv_nxt(&self) -> SeqNum {
+        self.reassembler.rcv_nxt()
+    }
+
+    /// Files the flow under how it ended; to be called once, when it has.
+    pub(crate) fn settle(&self, end: FlowEnd, books: &mut Books) {
+        match end {
+            FlowEnd::Mirrored => books.flows.mirrored += 1,
+            FlowEnd::Skipped(reason) => books.flows.skipped.add(reason, 1),
+            FlowEnd::Aborted(reason) => books.flows.aborted.add(reason, 1),
+        }
+        books.bytes.undelivered.add(end, self.stream.captured() - self.delivered);
+        self.stream.settle(end, books);
+    }
+
+    /// When [`Self::advance`] is to be called again at the latest.
+    pub(crate) fn poll_timeout(&self, now: Instant, config: &EngineConfig) -> Option<Instant> {
+        let client = self.link.as_ref().and_then(|link| link.client.poll_timeout());
+        // Looked at twice: a loss may become known after the hole has opened.
+        let hole = self.reassembler.hole_since().map(|since| {
+            let early = since + KNOWN_LOSS_HOLE;
+            if now < early { early } else { since + config.hole_timeout }
+        });
+        [client, self.gate.poll_timeout(), hole].into_iter().flatten().min()
+    }
+
+    /// Appends the next packet for the shadow to `buffer`; false when there is none.
+    pub(crate) fn poll_transmit(
+        &mut self,
+        local: SocketAddr,
+        shadow: SocketAddr,
+        now: Instant,
+        buffer: &mut Vec<u8>,
+    ) -> bool {
+        let Some(link) = &mut self.link else { return false };
+        let Some(outgoing) = link.client.poll_transmit(now) else { return false };
+        wire::emit(local, shadow, &outgoing.segment, outgoing.payload, buffer);
+        true
+    }
+
+    /// Heap octets.
+    pub(crate) fn memory(&self) -> usize {
+        size_of::<Self>()
+            + self.reassembler.memory()
+            + self.stream.memory()
+            + self.gate.memory()
+            + self.link.as_ref().map_or(0, |link| link.client.memory())
+    }
+
+    fn deliver(delivered: &mut u64, stream: &mut Stream, acknowledged: u64, books: &mut Books) {
+        books.bytes.delivered += acknowledged - *delivered;
+        *delivered = acknowledged;
+        stream.delivered(acknowledged, books);
+    }
+
+    fn end_of(&self, close: client::Close) -> FlowEnd {
+        use client::Close as By;
+        // A stream that has ended and arrived is whole, however the shadow then hangs up.
+        if self.closed && self.delivered == self.stream.captured() {
+            return FlowEnd::Mirrored;
+        }
+        FlowEnd::Aborted(match close {
+            By::Refused => Aborted::ShadowRefused,
+            By::Reset | By::Finished | By::Aborted => Aborted::ShadowReset,
+            By::TimedOut => Aborted::ShadowTimeout,
+            By::Unreachable => Aborted::ShadowUnreachable,
+        })
+    }
+
+    /// When the hole in the capture has waited long enough for the client's retransmission.
+    fn hole_deadline(&self, last_loss: Option<Instant>, config: &EngineConfig) -> Option<Instant> {
+        let since = self.reassembler.hole_since()?;
+        let known = last_loss.is_some_and(|loss| loss + KNOWN_LOSS_HOLE >= since);
+        Some(since + if known { KNOWN_LOSS_HOLE } else { config.hole_timeout })
+    }
+}
+
+/// Unwraps `ack` into octets since the session began; returns what it stands for.
+fn advance_ack(production: &mut (SeqNum, u64), ack: SeqNum) -> u64 {
+    let (last, octets) = *production;
+    let ahead = ack.distance(last);
+    match u64::try_from(ahead) {
+        Ok(ahead) => {
+            *production = (ack, octets + ahead);
+            octets + ahead
+        }
+        Err(_) => octets.saturating_sub(u64::from(ahead.unsigned_abs())),
+    }
+}
+
+/// What TCP may conclude from an ICMP code (RFC 1122, 4.2.3.9; RFC 4443, 3.1).
+fn unreachable_kind(v4: bool, code: u8) -> Unreachable {
+    match (v4, code) {
+        (true, 2 | 3 | 9 | 10 | 13) | (false, 1 | 4) => Unreachable::Hard,
+        _ => Unreachable::Soft,
+    }
+}
