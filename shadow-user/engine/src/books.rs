@@ -50,6 +50,8 @@ counters! {
         Handshake = "handshake",
         /// Every port of the mirror's range was in use.
         NoPort = "no_port",
+        /// The client's address is preserved and of another family than the shadow's.
+        AddressFamily = "address_family",
         /// The table of flows was full.
         MaxFlows = "max_flows",
         /// The memory limit was reached.

@@ -1,10 +1,9 @@
 //! What the daemon decides for its engines.
 
-use std::net::IpAddr;
-use std::net::SocketAddr;
-use std::ops::RangeInclusive;
+use std::net::{IpAddr, SocketAddr};
 
 use crate::iss::Secret;
+use crate::sources::Source;
 use crate::time::Duration;
 
 /// Settings of one [`Engine`](crate::Engine), validated by the daemon.
@@ -12,10 +11,8 @@ use crate::time::Duration;
 pub struct EngineConfig {
     /// The shadow's service address and port.
     pub shadow: SocketAddr,
-    /// The mirror's own address toward the shadow, of the same family.
-    pub local: IpAddr,
-    /// Ports of the mirror's own that no one else on the host uses.
-    pub ports: RangeInclusive<u16>,
+    /// Where the shadow sees its clients; addresses of the shadow's family.
+    pub source: Source,
     /// Longest IP packet toward the shadow, octets.
     pub path_mtu: u16,
     /// Key of this run for sequence numbers and hash tables.
@@ -63,13 +60,12 @@ pub enum Pace {
 }
 
 impl EngineConfig {
-    /// The defaults of the command line, toward `shadow` from `local`.
+    /// The defaults of the command line, toward `shadow` from the host's own `address`.
     #[must_use]
-    pub fn new(shadow: SocketAddr, local: IpAddr, secret: Secret) -> Self {
+    pub fn new(shadow: SocketAddr, address: IpAddr, secret: Secret) -> Self {
         Self {
             shadow,
-            local,
-            ports: 16_384..=32_767,
+            source: Source::Own { address, ports: 16_384..=32_767 },
             path_mtu: 1_500,
             secret,
             memory_limit: 192 << 20,

@@ -12,13 +12,14 @@ mod config;
 mod engine;
 pub mod http;
 mod iss;
-mod ports;
 pub mod reassembly;
 pub mod seq;
 mod session;
+mod sources;
 pub mod time;
 pub mod wire;
 
 pub use config::{EngineConfig, GateAction, Pace};
 pub use engine::Engine;
 pub use iss::Secret;
+pub use sources::{Network, Source};

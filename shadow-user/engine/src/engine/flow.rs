@@ -2,7 +2,7 @@
 
 use std::collections::{HashMap, VecDeque};
 use std::hash::BuildHasher;
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 
 use siphasher::sip::SipHasher13;
 
@@ -37,6 +37,13 @@ impl FlowKey {
             production: mapped(*destination),
             ports: [source.port(), destination.port()],
         }
+    }
+
+    /// The client's address and port.
+    pub(crate) fn client(&self) -> SocketAddr {
+        let address = Ipv6Addr::from(self.client);
+        let address = address.to_ipv4_mapped().map_or(IpAddr::V6(address), IpAddr::V4);
+        SocketAddr::new(address, self.ports[0])
     }
 }
 

@@ -15,9 +15,9 @@ use crate::config::EngineConfig;
 use crate::engine::flow::{Ended, Flow, FlowKey, SeededHash, Stage, Syn};
 use crate::engine::timers::{FlowId, Timers};
 use crate::http::{Recognition, looks_like_request};
-use crate::iss::iss;
-use crate::ports::Ports;
+use crate::iss::{Secret, iss};
 use crate::session::{Handshake, Opening, Session};
+use crate::sources::Sources;
 use crate::time::{Duration, Instant};
 use crate::wire::{self, Flags, IcmpError, Malformed, Packet, Segment};
 
@@ -27,6 +27,9 @@ const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(75);
 
 /// RSTs for connections that the mirror does not know, kept until they are sent.
 const MAX_RESETS: usize = 256;
+
+/// Spreads clients over a pool: the same on every host and in every run.
+const POOL_KEY: Secret = *b"shadowtap's pool";
 
 /// The mirror of one worker's flows.
 ///
@@ -47,10 +50,10 @@ pub struct Engine {
     /// Counts up with every flow, so that a place used again has another generation.
     generations: Vec<u32>,
     by_key: HashMap<FlowKey, FlowId, SeededHash>,
-    /// By the mirror's own port, counted from the range's first.
-    by_port: Vec<Option<FlowId>>,
+    /// By the address and port that the shadow sees.
+    by_local: HashMap<SocketAddr, FlowId, SeededHash>,
     ended: Ended,
-    ports: Ports,
+    sources: Sources<SeededHash>,
     circuit: Circuit,
     timers: Timers,
     /// Flows that may have packets to send.
@@ -71,9 +74,9 @@ impl Engine {
             flows: Slab::new(),
             generations: Vec::new(),
             by_key: HashMap::with_hasher(hash),
-            by_port: vec![None; config.ports.len()],
+            by_local: HashMap::with_hasher(hash),
             ended: Ended::new(hash),
-            ports: Ports::new(&config.ports),
+            sources: Sources::new(config.source.clone(), SeededHash::new(POOL_KEY)),
             circuit: Circuit::default(),
             timers: Timers::default(),
             ready: VecDeque::new(),
@@ -151,12 +154,9 @@ impl Engine {
             return true;
         }
         while let Some(id) = self.ready.front().copied() {
-            let local = self.config.local;
             let sent = match self.flow(id) {
                 Some(Flow { stage: Stage::Open(session), .. }) => {
-                    session.port().is_some_and(|port| {
-                        session.poll_transmit(SocketAddr::new(local, port), shadow, now, buffer)
-                    })
+                    session.poll_transmit(now, buffer)
                 }
                 _ => false,
             };
@@ -381,7 +381,7 @@ impl Engine {
     }
 
     fn session_at(&self, local: SocketAddr) -> Option<FlowId> {
-        self.ports.slot(local.port()).and_then(|slot| self.by_port.get(slot).copied().flatten())
+        self.by_local.get(&local).copied()
     }
 
     /// RFC 9293, 3.10.7.1: "If the state is CLOSED ... An incoming segment not
@@ -444,29 +444,32 @@ impl Engine {
         if self.memory >= self.config.memory_limit {
             return self.skip(id, Skipped::Memory, now);
         }
-        let link = if self.config.dry_run {
+        let Some(peer) = self.flow(id).map(|flow| flow.key.client()) else { return };
+        let client = if self.config.dry_run {
             None
         } else {
             if !self.circuit.admits(now) {
                 return self.skip(id, Skipped::CircuitOpen, now);
             }
-            let Some(port) = self.ports.take() else {
+            let by_local = &self.by_local;
+            let Some(local) = self.sources.take(peer, |local| by_local.contains_key(&local)) else {
                 return self.skip(id, Skipped::NoPort, now);
             };
-            if let Some(place) = self.ports.slot(port).and_then(|slot| self.by_port.get_mut(slot)) {
-                *place = Some(id);
+            if local.is_ipv4() != self.config.shadow.is_ipv4() {
+                self.sources.give(local);
+                return self.skip(id, Skipped::AddressFamily, now);
             }
-            Some((self.client(port, offer, now), port))
+            self.by_local.insert(local, id);
+            Some(self.client(local, offer, now))
         };
-        let session = Session::new(opening, link, &self.config, now);
+        let session = Session::new(opening, client, &self.config, now);
         if let Some(flow) = self.flow(id) {
             flow.stage = Stage::Open(Box::new(session));
         }
         self.advance(id, now);
     }
 
-    fn client(&self, port: u16, offer: Offer, now: Instant) -> Client {
-        let local = SocketAddr::new(self.config.local, port);
+    fn client(&self, local: SocketAddr, offer: Offer, now: Instant) -> Client {
         let shadow = self.config.shadow;
         let config = client::Config {
             path_mtu: self.config.path_mtu,
@@ -560,15 +563,13 @@ impl Engine {
         if session.is_connecting() {
             self.circuit.abandoned(now);
         }
-        let port = session.port();
+        let local = session.local();
         if *listed {
             self.unlist(id, Some(now));
         }
-        if let Some(port) = port {
-            if let Some(place) = self.ports.slot(port).and_then(|slot| self.by_port.get_mut(slot)) {
-                *place = None;
-            }
-            self.ports.give(port);
+        if let Some(local) = local {
+            self.by_local.remove(&local);
+            self.sources.give(local);
         }
         self.remove(id);
     }

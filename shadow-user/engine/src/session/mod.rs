@@ -29,13 +29,6 @@ pub(crate) struct Opening {
     pub(crate) captured_at: Instant,
 }
 
-/// The emulated client and the port it holds.
-#[derive(Debug)]
-struct Link {
-    client: Client,
-    port: u16,
-}
-
 /// One flow's mirror.
 #[derive(Debug)]
 pub(crate) struct Session {
@@ -43,7 +36,7 @@ pub(crate) struct Session {
     stream: Stream,
     gate: Gate,
     /// None in a dry run.
-    link: Option<Link>,
+    client: Option<Client>,
     /// Where `acknowledged` octets of production's answers end in its sequence space.
     production: (SeqNum, u64),
     /// Octets of the stream that the shadow has acknowledged and the books know of.
@@ -69,11 +62,11 @@ pub(crate) enum Handshake {
 }
 
 impl Session {
-    /// A session toward the shadow; `client` was just begun from the mirror's own `port`.
-    /// Without one, the session only counts.
+    /// A session toward the shadow through a `client` that was just begun. Without one, the
+    /// session only counts.
     pub(crate) fn new(
         opening: &Opening,
-        link: Option<(Client, u16)>,
+        client: Option<Client>,
         config: &EngineConfig,
         now: Instant,
     ) -> Self {
@@ -81,7 +74,7 @@ impl Session {
             reassembler: Reassembler::new(opening.first, config.flow_limit),
             stream: Stream::default(),
             gate: Gate::new(opening.captured_at, now),
-            link: link.map(|(client, port)| Link { client, port }),
+            client,
             production: (opening.ack, 0),
             delivered: 0,
             closed: false,
@@ -95,7 +88,7 @@ impl Session {
 
     /// Whether the outcome of the handshake with the shadow is still unknown.
     pub(crate) fn is_connecting(&self) -> bool {
-        self.link.is_some()
+        self.client.is_some()
             && !self.connected
             && !matches!(
                 self.end,
@@ -113,9 +106,9 @@ impl Session {
         self.handshake.take()
     }
 
-    /// The mirror's own port, while the session holds one.
-    pub(crate) fn port(&self) -> Option<u16> {
-        self.link.as_ref().map(|link| link.port)
+    /// The address and port that the shadow sees; none in a dry run.
+    pub(crate) fn local(&self) -> Option<SocketAddr> {
+        self.client.as_ref().map(Client::local)
     }
 
     /// Takes a captured segment of the client.
@@ -128,12 +121,12 @@ impl Session {
         if self.closed {
             return Some(IgnoredPacket::FlowEnded);
         }
-        let Self { reassembler, stream, gate, link, production, .. } = self;
+        let Self { reassembler, stream, gate, client, production, .. } = self;
         let outcome = reassembler.insert(segment, captured_at, &mut |delivery: Delivery<'_>| {
             let acknowledged = advance_ack(production, delivery.ack);
             stream.push(delivery.bytes, acknowledged, delivery.captured_at, gate, books);
-            if let Some(link) = link {
-                link.client.write(delivery.bytes);
+            if let Some(client) = client {
+                client.write(delivery.bytes);
             }
         });
         match outcome {
@@ -161,22 +154,21 @@ impl Session {
 
     /// Takes a segment of the shadow.
     pub(crate) fn handle_reply(&mut self, segment: &Segment<'_>, now: Instant, books: &mut Books) {
-        let Self { link: Some(link), stream, gate, .. } = self else { return };
-        link.client
-            .handle_segment(segment, now, &mut |bytes| stream.answered(bytes, now, gate, books));
+        let Self { client: Some(client), stream, gate, .. } = self else { return };
+        client.handle_segment(segment, now, &mut |bytes| stream.answered(bytes, now, gate, books));
     }
 
     /// Takes an ICMP error about this session.
     pub(crate) fn handle_icmp(&mut self, error: &IcmpError, now: Instant) {
-        let Some(link) = &mut self.link else { return };
+        let Some(client) = &mut self.client else { return };
         match error.reason {
             IcmpReason::PacketTooBig { mtu } => {
                 let mtu = u16::try_from(mtu).unwrap_or(u16::MAX);
-                link.client.handle_packet_too_big(mtu, now);
+                client.handle_packet_too_big(mtu, now);
             }
             IcmpReason::Unreachable { code } => {
                 let kind = unreachable_kind(error.source.is_ipv4(), code);
-                link.client.handle_unreachable(kind, now);
+                client.handle_unreachable(kind, now);
             }
         }
     }
@@ -196,16 +188,16 @@ impl Session {
             self.abort(Aborted::CaptureGap);
             return;
         }
-        let Some(link) = &mut self.link else {
+        let Some(client) = &mut self.client else {
             if self.closed {
                 self.end = Some(FlowEnd::Skipped(Skipped::DryRun));
             }
             return;
         };
-        if link.client.poll_timeout().is_some_and(|deadline| now >= deadline) {
-            link.client.handle_timeout(now);
+        if client.poll_timeout().is_some_and(|deadline| now >= deadline) {
+            client.handle_timeout(now);
         }
-        while let Some(event) = link.client.poll_event() {
+        while let Some(event) = client.poll_event() {
             match event {
                 Event::Connected => {
                     self.connected = true;
@@ -219,14 +211,14 @@ impl Session {
                     if !self.connected {
                         self.handshake = Some(Handshake::Failed);
                     }
-                    let acknowledged = link.client.acknowledged();
+                    let acknowledged = client.acknowledged();
                     Self::deliver(&mut self.delivered, &mut self.stream, acknowledged, books);
                     self.end = Some(self.end_of(close));
                     return;
                 }
             }
         }
-        let acknowledged = link.client.acknowledged();
+        let acknowledged = client.acknowledged();
         Self::deliver(&mut self.delivered, &mut self.stream, acknowledged, books);
         let policy = GatePolicy {
             timeout: config.gate_timeout,
@@ -237,15 +229,15 @@ impl Session {
             self.abort(Aborted::GateTimeout);
             return;
         }
-        let Some(link) = &mut self.link else { return };
-        link.client.release(self.gate.released());
+        let Some(client) = &mut self.client else { return };
+        client.release(self.gate.released());
         match self.gate.close() {
-            Some(Close::Fin) => link.client.close(),
+            Some(Close::Fin) => client.close(),
             Some(Close::Reset) => self.reset_due = true,
             None => {}
         }
         if self.reset_due && self.delivered == self.stream.captured() {
-            link.client.abort();
+            client.abort();
             self.end = Some(FlowEnd::Mirrored);
         } else if self.memory() > config.flow_limit {
             self.abort(Aborted::FlowBuffer);
@@ -255,10 +247,10 @@ impl Session {
     /// Gives the session up: the shadow gets a RST.
     pub(crate) fn abort(&mut self, reason: Aborted) {
         if self.end.is_none() {
-            if let Some(link) = &mut self.link {
-                link.client.abort();
+            if let Some(client) = &mut self.client {
+                client.abort();
             }
-            self.end = Some(match self.link {
+            self.end = Some(match self.client {
                 Some(_) => FlowEnd::Aborted(reason),
                 None => FlowEnd::Skipped(Skipped::DryRun),
             });
@@ -270,7 +262,7 @@ impl Session {
         if self.closed || self.end.is_some() {
             return;
         }
-        if self.link.is_some()
+        if self.client.is_some()
             && (self.stream.within_message() || self.reassembler.hole_since().is_some())
         {
             self.abort(Aborted::Stopped);
@@ -296,8 +288,8 @@ impl Session {
     /// Closes a session for which [`Self::leaves_flow_open`] holds.
     pub(crate) fn leave_flow(&mut self) {
         self.closed = true;
-        if let Some(link) = &mut self.link {
-            link.client.close();
+        if let Some(client) = &mut self.client {
+            client.close();
         }
     }
 
@@ -334,7 +326,7 @@ impl Session {
 
     /// When [`Self::advance`] is to be called again at the latest.
     pub(crate) fn poll_timeout(&self, now: Instant, config: &EngineConfig) -> Option<Instant> {
-        let client = self.link.as_ref().and_then(|link| link.client.poll_timeout());
+        let client = self.client.as_ref().and_then(Client::poll_timeout);
         // Looked at twice: a loss may become known after the hole has opened.
         let hole = self.reassembler.hole_since().map(|since| {
             let early = since + KNOWN_LOSS_HOLE;
@@ -344,15 +336,10 @@ impl Session {
     }
 
     /// Appends the next packet for the shadow to `buffer`; false when there is none.
-    pub(crate) fn poll_transmit(
-        &mut self,
-        local: SocketAddr,
-        shadow: SocketAddr,
-        now: Instant,
-        buffer: &mut Vec<u8>,
-    ) -> bool {
-        let Some(link) = &mut self.link else { return false };
-        let Some(outgoing) = link.client.poll_transmit(now) else { return false };
+    pub(crate) fn poll_transmit(&mut self, now: Instant, buffer: &mut Vec<u8>) -> bool {
+        let Some(client) = &mut self.client else { return false };
+        let (local, shadow) = (client.local(), client.remote());
+        let Some(outgoing) = client.poll_transmit(now) else { return false };
         wire::emit(local, shadow, &outgoing.segment, outgoing.payload, buffer);
         true
     }
@@ -363,7 +350,7 @@ impl Session {
             + self.reassembler.memory()
             + self.stream.memory()
             + self.gate.memory()
-            + self.link.as_ref().map_or(0, |link| link.client.memory())
+            + self.client.as_ref().map_or(0, Client::memory)
     }
 
     fn deliver(delivered: &mut u64, stream: &mut Stream, acknowledged: u64, books: &mut Books) {

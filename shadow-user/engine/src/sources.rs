@@ -1,0 +1,226 @@
+//! The addresses and ports that sessions come from.
+
+use std::collections::VecDeque;
+use std::hash::BuildHasher;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::ops::RangeInclusive;
+
+/// Ports tried for a client of a pool before it is told that there is none.
+const POOL_ATTEMPTS: u16 = 64;
+
+/// Ports below this are never used for a pool: firewalls treat them otherwise.
+const FIRST_POOL_PORT: u16 = 1_024;
+
+/// Where the shadow sees its clients (`--source`).
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub enum Source {
+    /// The host's own address, and ports that no one else on the host uses.
+    Own {
+        /// The mirror's address toward the shadow.
+        address: IpAddr,
+        /// Ports reserved for the mirror.
+        ports: RangeInclusive<u16>,
+    },
+    /// An otherwise unused network: each client's address always becomes the same one of it.
+    Pool(Network),
+    /// The client's own address and port.
+    Preserve,
+}
+
+/// An IP network.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct Network {
+    address: IpAddr,
+    prefix: u8,
+}
+
+impl Network {
+    /// The network of `address` with `prefix` leading bits; none when the prefix is too
+    /// long to leave an address for a client.
+    #[must_use]
+    pub fn new(address: IpAddr, prefix: u8) -> Option<Self> {
+        let longest = if address.is_ipv4() { 30 } else { 126 };
+        (prefix <= longest).then_some(Self { address, prefix })
+    }
+
+    /// Whether `address` is one of this network's.
+    #[must_use]
+    pub fn contains(&self, address: IpAddr) -> bool {
+        match (self.address, address) {
+            (IpAddr::V4(own), IpAddr::V4(other)) => {
+                (own.to_bits() ^ other.to_bits()) & !self.hosts_v4() == 0
+            }
+            (IpAddr::V6(own), IpAddr::V6(other)) => {
+                (own.to_bits() ^ other.to_bits()) & !self.hosts_v6() == 0
+            }
+            _ => false,
+        }
+    }
+
+    /// The host that stands at `place`, counted round; neither the first address of the
+    /// network nor its last, which have meanings of their own.
+    fn host(&self, place: u64) -> IpAddr {
+        match self.address {
+            IpAddr::V4(own) => {
+                let hosts = self.hosts_v4();
+                let host = (place % u64::from(hosts - 1)) as u32 + 1;
+                Ipv4Addr::from_bits(own.to_bits() & !hosts | host).into()
+            }
+            IpAddr::V6(own) => {
+                let hosts = self.hosts_v6();
+                let host = u128::from(place) % (hosts - 1) + 1;
+                Ipv6Addr::from_bits(own.to_bits() & !hosts | host).into()
+            }
+        }
+    }
+
+    fn hosts_v4(&self) -> u32 {
+        u32::MAX.checked_shr(self.prefix.into()).unwrap_or(0)
+    }
+
+    fn hosts_v6(&self) -> u128 {
+        u128::MAX.checked_shr(self.prefix.into()).unwrap_or(0)
+    }
+}
+
+/// Hands out what sessions come from.
+#[derive(Debug)]
+pub(crate) struct Sources<S> {
+    source: Source,
+    hash: S,
+    /// Free ports of mode `Own`, the one that has rested longest first.
+    free: VecDeque<u16>,
+}
+
+impl<S: BuildHasher> Sources<S> {
+    /// `hash` spreads clients over a pool: with one key, every host does it alike.
+    pub(crate) fn new(source: Source, hash: S) -> Self {
+        let free = match &source {
+            Source::Own { ports, .. } => ports.clone().collect(),
+            Source::Pool(_) | Source::Preserve => VecDeque::new(),
+        };
+        Self { source, hash, free }
+    }
+
+    /// An address and port for a session of `client`; none when all that could be are `in_use`.
+    pub(crate) fn take(
+        &mut self,
+        client: SocketAddr,
+        in_use: impl Fn(SocketAddr) -> bool,
+    ) -> Option<SocketAddr> {
+        match &self.source {
+            Source::Own { address, .. } => {
+                self.free.pop_front().map(|port| SocketAddr::new(*address, port))
+            }
+            Source::Pool(network) => {
+                let address = network.host(self.hash.hash_one(client.ip()));
+                // A client's own ports differ while they are open, so the first try is nearly always good.
+                let first = client.port().max(FIRST_POOL_PORT);
+                (0..POOL_ATTEMPTS)
+                    .map(|step| match first.checked_add(step) {
+                        Some(port) => port,
+                        None => FIRST_POOL_PORT + step,
+                    })
+                    .map(|port| SocketAddr::new(address, port))
+                    .find(|local| !in_use(*local))
+            }
+            Source::Preserve => (!in_use(client)).then_some(client),
+        }
+    }
+
+    /// Gives back what was taken.
+    pub(crate) fn give(&mut self, local: SocketAddr) {
+        if matches!(self.source, Source::Own { .. }) {
+            self.free.push_back(local.port());
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashSet;
+    use std::hash::{BuildHasherDefault, DefaultHasher};
+
+    use super::*;
+
+    type Hash = BuildHasherDefault<DefaultHasher>;
+
+    fn address(text: &str) -> SocketAddr {
+        text.parse().unwrap()
+    }
+
+    fn own() -> Sources<Hash> {
+        let source = Source::Own { address: "10.0.0.5".parse().unwrap(), ports: 10..=12 };
+        Sources::new(source, Hash::default())
+    }
+
+    fn pool(network: &str, prefix: u8) -> (Sources<Hash>, Network) {
+        let network = Network::new(network.parse().unwrap(), prefix).unwrap();
+        (Sources::new(Source::Pool(network), Hash::default()), network)
+    }
+
+    #[test]
+    fn a_port_rests_as_long_as_others_are_free() {
+        let mut sources = own();
+        let client = address("192.0.2.1:4000");
+        let first = sources.take(client, |_| false).unwrap();
+        assert_eq!(first, address("10.0.0.5:10"));
+        sources.give(first);
+        let ports: Vec<_> =
+            (0..3).filter_map(|_| sources.take(client, |_| false)).map(|a| a.port()).collect();
+        assert_eq!(ports, [11, 12, 10]);
+        assert_eq!(sources.take(client, |_| false), None);
+    }
+
+    #[test]
+    fn a_client_always_becomes_the_same_address_of_the_pool() {
+        for (base, prefix, client) in
+            [("10.9.0.0", 24, "192.0.2.1"), ("fd00:9::", 64, "2001:db8::1")]
+        {
+            let (mut sources, network) = pool(base, prefix);
+            let client: IpAddr = client.parse().unwrap();
+            let one = sources.take(SocketAddr::new(client, 4_000), |_| false).unwrap();
+            let other = sources.take(SocketAddr::new(client, 5_000), |_| false).unwrap();
+            assert!(network.contains(one.ip()));
+            assert_eq!(one.ip(), other.ip());
+            assert_eq!((one.port(), other.port()), (4_000, 5_000));
+        }
+    }
+
+    #[test]
+    fn clients_spread_over_the_pool_without_its_first_and_last_address() {
+        let (mut sources, _) = pool("10.9.0.0", 29);
+        let seen: HashSet<_> = (0..200u8)
+            .map(|last| SocketAddr::new(Ipv4Addr::new(192, 0, 2, last).into(), 4_000))
+            .map(|client| sources.take(client, |_| false).unwrap().ip())
+            .collect();
+        assert_eq!(seen.len(), 6);
+        assert!(!seen.contains(&"10.9.0.0".parse().unwrap()));
+        assert!(!seen.contains(&"10.9.0.7".parse().unwrap()));
+    }
+
+    #[test]
+    fn two_clients_of_one_pool_address_get_different_ports() {
+        let (mut sources, _) = pool("10.9.0.0", 30);
+        let client = address("192.0.2.1:65535");
+        let one = sources.take(client, |_| false).unwrap();
+        let other = sources.take(client, |local| local == one).unwrap();
+        assert_eq!((one.ip(), one.port()), (other.ip(), 65_535));
+        assert_eq!(other.port(), FIRST_POOL_PORT + 1);
+        assert_eq!(sources.take(client, |_| true), None);
+    }
+
+    #[test]
+    fn preserve_hands_out_the_client_itself_once() {
+        let mut sources = Sources::new(Source::Preserve, Hash::default());
+        let client = address("192.0.2.1:4000");
+        assert_eq!(sources.take(client, |_| false), Some(client));
+        assert_eq!(sources.take(client, |local| local == client), None);
+    }
+
+    #[test]
+    fn a_network_without_room_for_clients_is_none() {
+        assert_eq!(Network::new("10.0.0.0".parse().unwrap(), 31), None);
+        assert_eq!(Network::new("fd00::".parse().unwrap(), 127), None);
+    }
+}
