@@ -93,11 +93,11 @@ pub struct MirrorArgs {
     #[arg(long, value_name = "PACE")]
     pub pace: Option<Text>,
 
-    /// Memory for flows and their data [default: 256MiB]
+    /// Memory of the whole daemon [default: 256MiB]
     #[arg(long, value_name = "SIZE")]
     pub memory_limit: Option<Text>,
 
-    /// Flows followed at once [default: 100000]
+    /// Flows followed at once [default: 200000]
     #[arg(long, value_name = "COUNT")]
     pub max_flows: Option<Text>,
 

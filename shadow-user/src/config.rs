@@ -45,8 +45,9 @@ pub struct Config {
     pub gate_action: GateAction,
     /// When released data goes out.
     pub pace: Pace,
-    /// Bytes for flows and their data.
-    pub memory_limit: usize,
+    /// Bytes for flows and their data: what `--memory-limit` leaves besides the rings
+    /// and the process itself.
+    pub flow_memory: usize,
     /// Flows followed at once.
     pub max_flows: usize,
     /// How progress is shown.
@@ -162,6 +163,10 @@ impl Config {
         required("shadow", "HOST:PORT", "the server that gets the copy", shadow.is_none())?;
         let shadow = shadow.ok_or_else(|| Refusal::new("--shadow", "is missing", "give it"))?;
 
+        let ring_size = given!("ring-size", ring_size, "16MiB").parse(ring_size)?.value;
+        let memory_limit = given!("memory-limit", memory_limit, "256MiB");
+        let flow_memory = flow_memory(memory_limit, ring_size)?;
+
         Ok(Self {
             iface,
             port,
@@ -178,14 +183,14 @@ impl Config {
             dry_run: given!("dry-run", dry_run, "false").parse(boolean)?.value,
             source: given!("source", source, "self").parse(source_mode)?.value,
             source_ports: given!("source-ports", source_ports, "16384-32767").parse(port_range)?,
-            ring_size: given!("ring-size", ring_size, "16MiB").parse(ring_size)?.value,
+            ring_size,
             gate_timeout: given!("gate-timeout", gate_timeout, "5s")
                 .parse(positive_duration)?
                 .value,
             gate_action: given!("gate-action", gate_action, "abort").parse(choice)?.value,
             pace: given!("pace", pace, "as-captured").parse(choice)?.value,
-            memory_limit: given!("memory-limit", memory_limit, "256MiB").parse(memory_limit)?.value,
-            max_flows: given!("max-flows", max_flows, "100000").parse(max_flows)?.value,
+            flow_memory,
+            max_flows: given!("max-flows", max_flows, "200000").parse(max_flows)?.value,
             live: given!("live", live, "auto").parse(choice)?.value,
             log_format: given!("log-format", log_format, "text").parse(choice)?.value,
             verbose: flags.verbose.max(file.verbose),
@@ -361,15 +366,27 @@ fn ring_size(text: &str) -> Parsed<u32> {
     u32::try_from(bytes).or_else(|_| wrong("is out of bounds", "give at most 1GiB"))
 }
 
-/// Less would not hold one flow with a full window in each direction.
-const MEMORY_MIN: u64 = 1 << 20;
+/// What the process takes without a flow.
+const PROCESS_MEMORY: u64 = 16 << 20;
 
-fn memory_limit(text: &str) -> Parsed<usize> {
-    let bytes = size(text)?;
-    if bytes < MEMORY_MIN {
-        return wrong("is too little to work with", "give 1MiB or more");
-    }
-    usize::try_from(bytes).or_else(|_| wrong("is more than this host can address", "give less"))
+/// Less would not hold a few flows with a full window.
+const FLOW_MEMORY_MIN: u64 = 4 << 20;
+
+fn flow_memory(limit: Setting<()>, ring_size: u32) -> Result<usize, Refusal> {
+    let taken = PROCESS_MEMORY + 2 * u64::from(ring_size);
+    limit
+        .parse(|text| match size(text)?.checked_sub(taken) {
+            Some(left) if left >= FLOW_MEMORY_MIN => usize::try_from(left)
+                .or_else(|_| wrong("is more than this host can address", "give less")),
+            _ => wrong(
+                format!("leaves too little besides the daemon and two rings of {ring_size} bytes"),
+                format!(
+                    "give {}MiB or more, or a smaller --ring-size",
+                    (taken + FLOW_MEMORY_MIN).div_ceil(1 << 20)
+                ),
+            ),
+        })
+        .map(|setting| setting.value)
 }
 
 fn max_flows(text: &str) -> Parsed<usize> {

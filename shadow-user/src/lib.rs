@@ -6,16 +6,23 @@ use clap::Parser as _;
 
 pub mod cli;
 pub mod config;
+pub mod control;
 pub mod host;
+pub mod http;
 pub mod kernel;
+pub mod live;
 pub mod lock;
 mod log;
 pub mod mirror;
 pub mod preflight;
+pub mod report;
+pub mod services;
 pub mod setting;
+pub mod worker;
 
 use cli::{Cli, Command};
 use config::Config;
+use kernel::KernelError;
 use setting::Refusal;
 
 /// Ends a process that was refused before anything was attached.
@@ -42,11 +49,23 @@ pub fn run() -> ExitCode {
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,
-        Err(error) => match error.downcast_ref::<Refusal>() {
-            Some(refusal) => complain(&refusal.to_string(), REFUSED),
-            None => complain(&format!("{error:#}"), FAILED),
-        },
+        Err(error) if is_refusal(&error) => complain(&format!("{error:#}"), REFUSED),
+        Err(error) => complain(&format!("{error:#}"), FAILED),
     }
+}
+
+/// Whether something outside stands against starting, which only the user can change.
+fn is_refusal(error: &anyhow::Error) -> bool {
+    let by_kernel = matches!(
+        error.downcast_ref(),
+        Some(
+            KernelError::NoSuchInterface(_)
+                | KernelError::NotPermitted { .. }
+                | KernelError::TooOld { .. }
+                | KernelError::TooMany { .. }
+        )
+    );
+    by_kernel || error.is::<Refusal>()
 }
 
 fn complain(message: &str, status: u8) -> ExitCode {

@@ -1,16 +1,26 @@
 //! `shadowtap mirror`, from its configuration to the summary.
 
 use std::fs::{File, OpenOptions};
+use std::io::{self, Write as _};
 use std::net::{IpAddr, SocketAddr, TcpListener};
-use std::path::Path;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::mpsc;
 
 use anyhow::Context as _;
+use shadow_engine::{Engine, EngineConfig};
 
+use crate::cli;
 use crate::config::{Config, HostPort};
+use crate::control;
 use crate::host::{Host, Netlink, Route};
+use crate::kernel::{LoadOptions, Programs};
 use crate::lock::{self, Locks};
 use crate::preflight::{self, Plan};
+use crate::report::{Snapshot, summary};
+use crate::services::{guard_rule, service_keys};
 use crate::setting::{Refusal, Setting};
+use crate::worker::{Published, Worker};
 
 /// Mirrors until told to stop.
 ///
@@ -24,19 +34,107 @@ pub fn run(config: Config) -> anyhow::Result<()> {
         .enable_all()
         .build()
         .context("the runtime does not start")?;
-    runtime.block_on(async {
-        let _prepared = Prepared::new(&config).await?;
-        anyhow::Ok(())
+    runtime.block_on(mirror(&config))
+}
+
+async fn mirror(config: &Config) -> anyhow::Result<()> {
+    let Prepared { plan, listener, summary, netlink, _locks } = Prepared::new(config).await?;
+    // Before the attachment, so that an early signal finds somebody to detach it.
+    let signals = control::Signals::new()?;
+    let own = netlink.addresses().await?;
+    let mut programs = attach(config, &plan, &own)?;
+    let kernel_log = programs.take_log(::log::logger());
+    let engine = Engine::new(engine_config(config, &plan)?);
+    let published = Published::default();
+    let (commands, receiver) = mpsc::channel();
+    let worker = Worker::new(programs, engine, receiver, Arc::clone(&published))?;
+    announce(config, &plan);
+    let last = control::Control { config, netlink, own, signals, commands, published, kernel_log }
+        .run(worker, listener)
+        .await?;
+    finish(&last, summary)
+}
+
+/// Loads the programs, tells them what to select, and only then attaches them.
+/// Whatever is attached goes with the returned value.
+fn attach(config: &Config, plan: &Plan, own: &[IpAddr]) -> anyhow::Result<Programs> {
+    let mut programs = Programs::load(LoadOptions {
+        requests_bytes: config.ring_size,
+        replies_bytes: config.ring_size,
+        ..LoadOptions::default()
+    })?;
+    let services: Vec<_> = config.port.iter().map(|port| port.value).collect();
+    programs.set_services(&service_keys(&services, own))?;
+    if !config.dry_run {
+        programs.set_guard_rules(&[guard_rule(config, plan.shadow, plan.route.source)])?;
+        // The guard before the tap: nothing is sent that is not guarded.
+        programs.attach_guard(&plan.guard.name)?;
+    }
+    for tap in &plan.taps {
+        programs.attach_tap(&tap.name)?;
+    }
+    Ok(programs)
+}
+
+fn engine_config(config: &Config, plan: &Plan) -> anyhow::Result<EngineConfig> {
+    let mut secret = [0; 16];
+    getrandom::fill(&mut secret).context("the kernel gives no random numbers")?;
+    Ok(EngineConfig {
+        ports: config.source_ports.value.clone(),
+        path_mtu: plan.path_mtu,
+        memory_limit: config.flow_memory,
+        max_flows: config.max_flows,
+        gate_timeout: config.gate_timeout,
+        gate_action: match config.gate_action {
+            cli::GateAction::Abort => shadow_engine::GateAction::Abort,
+            cli::GateAction::Send => shadow_engine::GateAction::Send,
+        },
+        pace: match config.pace {
+            cli::Pace::AsCaptured => shadow_engine::Pace::AsCaptured,
+            cli::Pace::Off => shadow_engine::Pace::Off,
+        },
+        dry_run: config.dry_run,
+        ..EngineConfig::new(plan.shadow, plan.route.source, secret)
     })
+}
+
+fn announce(config: &Config, plan: &Plan) {
+    let join = |texts: Vec<&str>| texts.join(",");
+    tracing::info!(
+        iface = join(config.iface.iter().map(|iface| iface.text.as_str()).collect()),
+        port = join(config.port.iter().map(|port| port.text.as_str()).collect()),
+        shadow = %plan.shadow,
+        local = %plan.route.source,
+        via = plan.guard.name,
+        mtu = plan.path_mtu,
+        dry_run = config.dry_run,
+        "mirroring"
+    );
+}
+
+/// The last words: the file first, which scripts read, then the text.
+fn finish(last: &Snapshot, file: Option<(Setting<PathBuf>, File)>) -> anyhow::Result<()> {
+    if let Some((setting, mut file)) = file {
+        let json = serde_json::to_string_pretty(&summary::json(last))?;
+        file.set_len(0)
+            .and_then(|()| writeln!(file, "{json}"))
+            .with_context(|| format!("{setting}: the summary cannot be written"))?;
+    }
+    // A reader who has left does not make the run a failure.
+    let _ = writeln!(io::stdout(), "{}", summary::text(last));
+    if let Err(imbalance) = last.check() {
+        debug_assert!(false, "{imbalance}");
+        tracing::warn!("{imbalance}");
+    }
+    Ok(())
 }
 
 /// What is held before the first attachment.
 #[derive(Debug)]
-#[expect(dead_code, reason = "the capture that uses it follows")]
 struct Prepared {
     plan: Plan,
     listener: Option<TcpListener>,
-    summary: Option<File>,
+    summary: Option<(Setting<PathBuf>, File)>,
     netlink: Netlink,
     _locks: Locks,
 }
@@ -103,13 +201,15 @@ fn listen(setting: &Setting<SocketAddr>) -> Result<TcpListener, Refusal> {
 }
 
 /// Opened before the run, so that a summary is not lost at its end.
-fn create(setting: &Setting<std::path::PathBuf>) -> Result<File, Refusal> {
-    OpenOptions::new().write(true).create(true).truncate(false).open(&setting.value).map_err(
-        |error| {
-            setting.refuse(
-                format!("cannot be written: {error}"),
-                "give a file in a directory that exists and is writable",
-            )
-        },
-    )
+fn create(setting: &Setting<PathBuf>) -> Result<(Setting<PathBuf>, File), Refusal> {
+    let file =
+        OpenOptions::new().write(true).create(true).truncate(false).open(&setting.value).map_err(
+            |error| {
+                setting.refuse(
+                    format!("cannot be written: {error}"),
+                    "give a file in a directory that exists and is writable",
+                )
+            },
+        )?;
+    Ok((setting.clone(), file))
 }

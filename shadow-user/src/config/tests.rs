@@ -40,8 +40,8 @@ fn defaults_are_those_of_the_help() {
     assert_eq!(config.gate_timeout, Duration::from_secs(5));
     assert_eq!(config.gate_action, GateAction::Abort);
     assert_eq!(config.pace, Pace::AsCaptured);
-    assert_eq!(config.memory_limit, 256 << 20);
-    assert_eq!(config.max_flows, 100_000);
+    assert_eq!(config.flow_memory, (256 - 32 - 16) << 20);
+    assert_eq!(config.max_flows, 200_000);
     assert_eq!(config.live, Live::Auto);
     assert_eq!(config.log_format, LogFormat::Text);
 }
@@ -52,7 +52,7 @@ fn every_flag_reaches_its_field() {
         "--iface eth0 --iface eth1 --port 10.0.0.5:80 --port [fd00::1]:443 --shadow [fd00::9]:81 \
          --listen 127.0.0.1:9100 --summary /tmp/s.json --duration 1m --drain 0s --dry-run \
          --source self --source-ports 2000-2999 --ring-size 64KiB --gate-timeout 1s \
-         --gate-action send --pace off --memory-limit 8MiB --max-flows 7 --live lines \
+         --gate-action send --pace off --memory-limit 32MiB --max-flows 7 --live lines \
          --log-format json -vv",
     )
     .expect("valid");
@@ -71,7 +71,7 @@ fn every_flag_reaches_its_field() {
     assert_eq!(config.gate_timeout, Duration::from_secs(1));
     assert_eq!(config.gate_action, GateAction::Send);
     assert_eq!(config.pace, Pace::Off);
-    assert_eq!(config.memory_limit, 8 << 20);
+    assert_eq!(config.flow_memory, (32 << 20) - (128 << 10) - (16 << 20));
     assert_eq!(config.max_flows, 7);
     assert_eq!(config.live, Live::Lines);
     assert_eq!(config.log_format, LogFormat::Json);
@@ -96,7 +96,7 @@ fn file_has_the_same_names() {
         gate-timeout = "1s"
         gate-action = "send"
         pace = "off"
-        memory-limit = "8MiB"
+        memory-limit = "64MiB"
         max-flows = 7
         live = "off"
         log-format = "json"
@@ -201,8 +201,10 @@ fn refusals_name_the_setting_and_the_remedy() {
             "--pace fast: is not a choice; give as-captured or off".into(),
         ),
         (
-            format!("{LEAST} --memory-limit 4KiB"),
-            "--memory-limit 4KiB: is too little to work with; give 1MiB or more".into(),
+            format!("{LEAST} --memory-limit 32MiB"),
+            "--memory-limit 32MiB: leaves too little besides the daemon and two rings of 16777216 \
+             bytes; give 52MiB or more, or a smaller --ring-size"
+                .into(),
         ),
         (
             format!("{LEAST} --max-flows 0"),

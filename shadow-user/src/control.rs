@@ -1,0 +1,177 @@
+//! What goes on beside the packets while a mirror runs: signals, the clock, addresses
+//! that come and go, and whoever watches.
+
+use std::net::{IpAddr, TcpListener};
+use std::sync::mpsc::Sender;
+use std::thread;
+use std::time::Duration;
+
+use anyhow::Context as _;
+use aya_log::EbpfLogger;
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::sync::oneshot;
+use tokio::time::{MissedTickBehavior, interval};
+
+use crate::config::{Config, Service};
+use crate::host::Netlink;
+use crate::http;
+use crate::live::Live;
+use crate::report::Snapshot;
+use crate::services::service_keys;
+use crate::worker::{Command, Published, Worker};
+
+/// How often this host's addresses are looked at.
+const REFRESH: Duration = Duration::from_secs(1);
+
+/// SIGINT and SIGTERM.
+pub struct Signals {
+    interrupt: Signal,
+    terminate: Signal,
+}
+
+impl Signals {
+    /// Catches them from now on.
+    ///
+    /// # Errors
+    /// When the runtime cannot.
+    pub fn new() -> anyhow::Result<Self> {
+        let catch = |kind| signal(kind).context("signals cannot be caught");
+        Ok(Self {
+            interrupt: catch(SignalKind::interrupt())?,
+            terminate: catch(SignalKind::terminate())?,
+        })
+    }
+
+    async fn next(&mut self) {
+        tokio::select! {
+            _ = self.interrupt.recv() => {}
+            _ = self.terminate.recv() => {}
+        }
+    }
+}
+
+/// Everything but the packets.
+pub struct Control<'a> {
+    /// What the user wants.
+    pub config: &'a Config,
+    /// Where addresses are asked for.
+    pub netlink: Netlink,
+    /// The addresses of this host that the programs know.
+    pub own: Vec<IpAddr>,
+    /// The signals that end a run.
+    pub signals: Signals,
+    /// The worker's ear.
+    pub commands: Sender<Command>,
+    /// The worker's mouth.
+    pub published: Published,
+    /// What the programs log, when they can.
+    pub kernel_log: Option<EbpfLogger<&'static dyn log::Log>>,
+}
+
+impl Control<'_> {
+    /// Runs the worker to its end; the last snapshot.
+    ///
+    /// # Errors
+    /// When the worker failed.
+    pub async fn run(
+        mut self,
+        worker: Worker,
+        listener: Option<TcpListener>,
+    ) -> anyhow::Result<Snapshot> {
+        let mut done = spawn(worker)?;
+        if let Some(listener) = listener {
+            let published = self.published.clone();
+            tokio::spawn(async move {
+                if let Err(error) = http::serve(listener, published).await {
+                    tracing::error!("{error:#}");
+                }
+            });
+        }
+        let mut live = Live::new(self.config.live, self.config.shadow.text.clone());
+        let mut show = interval(live.interval());
+        show.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut refresh = interval(REFRESH);
+        refresh.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let over = sleep_or_forever(self.config.duration);
+        tokio::pin!(over);
+        let mut stopping = false;
+        let last = loop {
+            tokio::select! {
+                last = &mut done => break last.context("the worker panicked")?,
+                () = self.signals.next() => {
+                    self.stop(stopping);
+                    stopping = true;
+                }
+                () = &mut over, if !stopping => {
+                    self.stop(stopping);
+                    stopping = true;
+                }
+                _ = show.tick() => live.show(&self.published.load_full()),
+                _ = refresh.tick(), if !stopping => self.refresh().await,
+            }
+        };
+        if let (Ok(last), false) = (&last, self.config.live == crate::cli::Live::Off) {
+            live.show(&std::sync::Arc::new(last.clone()));
+        }
+        live.end();
+        self.flush_log();
+        last
+    }
+
+    /// The first time in order, the second time at once.
+    fn stop(&self, again: bool) {
+        let command = if again {
+            tracing::info!("resetting open sessions");
+            Command::Abort
+        } else {
+            tracing::info!("capture ends; open sessions have {:?}", self.config.drain);
+            Command::Stop { drain: self.config.drain }
+        };
+        // A worker that has ended already needs no command.
+        let _ = self.commands.send(command);
+    }
+
+    /// Follows the addresses of this host, and hears what the programs have to say.
+    async fn refresh(&mut self) {
+        self.flush_log();
+        let services: Vec<_> = self.config.port.iter().map(|port| port.value).collect();
+        if !services.iter().any(|service| matches!(service, Service::Host(_))) {
+            return;
+        }
+        match self.netlink.addresses().await {
+            Ok(own) if own != self.own => {
+                tracing::info!(addresses = ?own, "this host's addresses have changed");
+                let _ = self.commands.send(Command::SetServices(service_keys(&services, &own)));
+                self.own = own;
+            }
+            Ok(_) => {}
+            Err(error) => tracing::warn!("addresses are unknown: {error:#}"),
+        }
+    }
+
+    fn flush_log(&mut self) {
+        if let Some(kernel_log) = &mut self.kernel_log {
+            kernel_log.flush();
+        }
+    }
+}
+
+/// Starts the worker's thread; what it ends with arrives here.
+fn spawn(worker: Worker) -> anyhow::Result<oneshot::Receiver<anyhow::Result<Snapshot>>> {
+    let (sender, receiver) = oneshot::channel();
+    thread::Builder::new()
+        .name("shadowtap-worker".to_owned())
+        .spawn(move || {
+            // Nobody listens only when control is gone, too.
+            let _ = sender.send(worker.run());
+        })
+        .context("the worker's thread does not start")?;
+    Ok(receiver)
+}
+
+async fn sleep_or_forever(duration: Option<Duration>) {
+    match duration {
+        Some(duration) => tokio::time::sleep(duration).await,
+        None => std::future::pending().await,
+    }
+}

@@ -1,0 +1,66 @@
+//! `/metrics` and `/healthz`.
+
+use std::net::TcpListener;
+use std::time::Duration;
+
+use anyhow::Context as _;
+use axum::Router;
+use axum::extract::State;
+use axum::http::StatusCode;
+use axum::http::header::CONTENT_TYPE;
+use axum::response::{IntoResponse, Response};
+use axum::routing::get;
+
+use crate::kernel;
+use crate::report::{Snapshot, metrics};
+use crate::worker::Published;
+
+/// A worker that has not published for this long is stuck.
+const STALE: Duration = Duration::from_secs(2);
+
+/// Answers until it is dropped.
+///
+/// # Errors
+/// When the listener is not one that tokio can drive.
+pub async fn serve(listener: TcpListener, published: Published) -> anyhow::Result<()> {
+    let listener = tokio::net::TcpListener::from_std(listener).context("--listen is unusable")?;
+    let router = Router::new()
+        .route("/metrics", get(metrics_page))
+        .route("/healthz", get(health_page))
+        .with_state(published);
+    axum::serve(listener, router).await.context("the metrics server ended")
+}
+
+async fn metrics_page(State(published): State<Published>) -> Response {
+    match metrics::render(&published.load()) {
+        Ok(text) => ([(CONTENT_TYPE, metrics::CONTENT_TYPE)], text).into_response(),
+        Err(error) => (StatusCode::INTERNAL_SERVER_ERROR, error.to_string()).into_response(),
+    }
+}
+
+async fn health_page(State(published): State<Published>) -> (StatusCode, String) {
+    health(&published.load(), kernel::now().since(published.load().at))
+}
+
+fn health(snapshot: &Snapshot, age: Duration) -> (StatusCode, String) {
+    if age > STALE {
+        let text = format!("the worker has been silent for {:.1} s\n", age.as_secs_f64());
+        return (StatusCode::SERVICE_UNAVAILABLE, text);
+    }
+    (StatusCode::OK, format!("{}\n", snapshot.phase.label()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_silent_worker_is_unhealthy() {
+        let snapshot = Snapshot::default();
+        assert_eq!(
+            health(&snapshot, Duration::from_millis(10)),
+            (StatusCode::OK, "capturing\n".to_owned())
+        );
+        assert_eq!(health(&snapshot, Duration::from_secs(3)).0, StatusCode::SERVICE_UNAVAILABLE);
+    }
+}

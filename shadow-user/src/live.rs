@@ -1,0 +1,244 @@
+//! Progress on standard output: a view on a terminal, a line each second elsewhere.
+
+use std::io::{self, IsTerminal as _, Stdout, Write as _};
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytesize::ByteSize;
+use ratatui::backend::CrosstermBackend;
+use ratatui::layout::Constraint;
+use ratatui::style::{Style, Stylize as _};
+use ratatui::text::Line;
+use ratatui::widgets::{Block, Row, Table};
+use ratatui::{Frame, Terminal, TerminalOptions, Viewport};
+
+use crate::cli;
+use crate::report::{Lag, Snapshot};
+
+/// Lines of the view with its frame.
+const HEIGHT: u16 = 8;
+
+/// Shows snapshots as they come.
+pub struct Live {
+    out: Out,
+    /// What the shadow is called in the title.
+    shadow: String,
+    last: Option<Arc<Snapshot>>,
+}
+
+enum Out {
+    View(Box<Terminal<CrosstermBackend<Stdout>>>),
+    Lines,
+    Off,
+}
+
+impl Live {
+    /// Progress in the form that the user chose; a terminal that cannot hold the view
+    /// gets lines.
+    #[must_use]
+    pub fn new(how: cli::Live, shadow: String) -> Self {
+        let out = match how {
+            cli::Live::Off => Out::Off,
+            cli::Live::Auto if io::stdout().is_terminal() => view().unwrap_or(Out::Lines),
+            cli::Live::Auto | cli::Live::Lines => Out::Lines,
+        };
+        Self { out, shadow, last: None }
+    }
+
+    /// How often [`Self::show`] is to be called.
+    #[must_use]
+    pub fn interval(&self) -> Duration {
+        match self.out {
+            Out::View(_) => Duration::from_millis(250),
+            Out::Lines | Out::Off => Duration::from_secs(1),
+        }
+    }
+
+    /// Shows a moment. A standard output that is gone ends the show, not the mirror.
+    pub fn show(&mut self, snapshot: &Arc<Snapshot>) {
+        let moment = Moment::new(snapshot, self.last.as_deref());
+        let shown = match &mut self.out {
+            Out::View(terminal) => {
+                let shadow = &self.shadow;
+                terminal.draw(|frame| draw(frame, &moment, shadow)).map(|_| ())
+            }
+            Out::Lines => writeln!(io::stdout(), "{}", moment.line()),
+            Out::Off => Ok(()),
+        };
+        if shown.is_err() {
+            self.out = Out::Off;
+        }
+        // Rates over a second read better than over a frame.
+        let long = |last: &Arc<Snapshot>| snapshot.at.since(last.at) >= Duration::from_millis(900);
+        if self.last.as_ref().is_none_or(long) {
+            self.last = Some(Arc::clone(snapshot));
+        }
+    }
+
+    /// Leaves the view's last picture above what is printed next.
+    pub fn end(self) {
+        if let Out::View(mut terminal) = self.out {
+            let _ = terminal.show_cursor();
+            let _ = writeln!(io::stdout());
+        }
+    }
+}
+
+/// None where the terminal does not tell where its cursor is.
+fn view() -> Option<Out> {
+    if !io::stdin().is_terminal() {
+        return None;
+    }
+    let options = TerminalOptions { viewport: Viewport::Inline(HEIGHT) };
+    let terminal = Terminal::with_options(CrosstermBackend::new(io::stdout()), options).ok()?;
+    Some(Out::View(Box::new(terminal)))
+}
+
+/// A snapshot beside an earlier one.
+struct Moment<'a> {
+    now: &'a Snapshot,
+    seconds: f64,
+    before: Snapshot,
+    lag: Lag,
+}
+
+impl<'a> Moment<'a> {
+    fn new(now: &'a Snapshot, last: Option<&Snapshot>) -> Self {
+        let start = Snapshot { at: now.started, ..Snapshot::default() };
+        let before = last.cloned().unwrap_or(start);
+        let seconds = now.at.since(before.at).as_secs_f64().max(1e-3);
+        let lag = now.lag.since(&before.lag);
+        Self { now, seconds, before, lag }
+    }
+
+    fn rate(&self, count: impl Fn(&Snapshot) -> u64) -> u64 {
+        (count(self.now).saturating_sub(count(&self.before)) as f64 / self.seconds).round() as u64
+    }
+
+    fn line(&self) -> String {
+        let Self { now, .. } = self;
+        let books = &now.books;
+        format!(
+            "{:>5.0}s {} packets {}/s lost {} | flows open {} seen {} mirrored {} skipped {} \
+             aborted {} | delivered {} of {} ({}/s) | requests {} of {} answered {} | lag p99 {}",
+            now.duration().as_secs_f64(),
+            now.phase.label(),
+            self.rate(|s| s.books.packets.captured),
+            now.lost(),
+            books.flows.open(),
+            books.flows.seen,
+            books.flows.mirrored,
+            books.flows.skipped.total(),
+            books.flows.aborted.total(),
+            size(books.bytes.delivered),
+            size(books.bytes.captured),
+            size(self.rate(|s| s.books.bytes.delivered)),
+            books.requests.delivered,
+            books.requests.seen,
+            books.requests.answered,
+            time(self.lag.quantile(0.99)),
+        )
+    }
+
+    fn rows(&self) -> [[String; 6]; 4] {
+        let books = &self.now.books;
+        let flows = &books.flows;
+        [
+            [
+                "packets".into(),
+                format!("{}/s", self.rate(|s| s.books.packets.captured)),
+                format!("captured {}", books.packets.captured),
+                format!("lost {}", self.now.lost()),
+                format!("lag p50 {}", time(self.lag.quantile(0.5))),
+                format!("p99 {}", time(self.lag.quantile(0.99))),
+            ],
+            [
+                "flows".into(),
+                format!("{}/s", self.rate(|s| s.books.flows.seen)),
+                format!("open {}", flows.open()),
+                format!("mirrored {}", flows.mirrored),
+                format!("skipped {}", flows.skipped.total()),
+                format!("aborted {}", flows.aborted.total()),
+            ],
+            [
+                "bytes".into(),
+                format!("{}/s", size(self.rate(|s| s.books.bytes.delivered))),
+                format!("captured {}", size(books.bytes.captured)),
+                format!("delivered {}", size(books.bytes.delivered)),
+                format!("answered {}", size(books.bytes.answered)),
+                format!("memory {}", size(self.now.memory as u64)),
+            ],
+            [
+                "requests".into(),
+                format!("{}/s", self.rate(|s| s.books.requests.delivered)),
+                format!("seen {}", books.requests.seen),
+                format!("delivered {}", books.requests.delivered),
+                format!("answered {}", books.requests.answered),
+                if books.circuit.open { "shadow is down".into() } else { String::new() },
+            ],
+        ]
+    }
+}
+
+fn draw(frame: &mut Frame<'_>, moment: &Moment<'_>, shadow: &str) {
+    let title = Line::from(format!(
+        " shadowtap to {shadow}: {} {:.0} s ",
+        moment.now.phase.label(),
+        moment.now.duration().as_secs_f64()
+    ));
+    let rows = moment.rows().map(Row::new);
+    let widths = [10, 12, 20, 20, 18, 18].map(Constraint::Length);
+    let table = Table::new(rows, widths)
+        .block(Block::bordered().title(title.bold()))
+        .style(Style::default());
+    frame.render_widget(table, frame.area());
+}
+
+fn size(bytes: u64) -> String {
+    ByteSize(bytes).display().iec().to_string()
+}
+
+fn time(duration: Duration) -> String {
+    match duration.as_micros() {
+        micros @ ..1_000 => format!("{micros} us"),
+        micros @ ..1_000_000 => format!("{:.1} ms", micros as f64 / 1e3),
+        micros => format!("{:.1} s", micros as f64 / 1e6),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use ratatui::backend::TestBackend;
+    use shadow_engine::time::Instant;
+
+    fn snapshot(seconds: u64, packets: u64) -> Snapshot {
+        let started = Instant::from_nanos(1);
+        let at = started + Duration::from_secs(seconds);
+        let mut snapshot = Snapshot { started, at, ..Snapshot::default() };
+        snapshot.books.packets.captured = packets;
+        snapshot.books.flows.seen = 7;
+        snapshot
+    }
+
+    #[test]
+    fn rates_are_of_the_time_between() {
+        let (before, now) = (snapshot(2, 1000), snapshot(4, 1500));
+        assert_eq!(Moment::new(&now, Some(&before)).rate(|s| s.books.packets.captured), 250);
+        assert_eq!(Moment::new(&now, None).rate(|s| s.books.packets.captured), 375);
+        let line = Moment::new(&now, Some(&before)).line();
+        assert!(line.starts_with("    4s capturing packets 250/s lost 0 | flows open 7 seen 7"));
+    }
+
+    #[test]
+    fn the_view_fits_its_lines() {
+        let now = snapshot(4, 1500);
+        let moment = Moment::new(&now, None);
+        let mut terminal = Terminal::new(TestBackend::new(100, HEIGHT)).expect("terminal");
+        terminal.draw(|frame| draw(frame, &moment, "10.0.0.9:80")).expect("drawn");
+        let text = terminal.backend().to_string();
+        for part in ["10.0.0.9:80: capturing 4 s", "375/s", "open 7", "requests"] {
+            assert!(text.contains(part), "{part} is not in\n{text}");
+        }
+    }
+}

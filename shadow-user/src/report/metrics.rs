@@ -1,0 +1,75 @@
+//! The figures as OpenMetrics text, which Prometheus reads.
+
+use std::fmt;
+
+use prometheus_client::collector::Collector;
+use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric as _, NoLabelSet, text};
+use prometheus_client::metrics::MetricType;
+use prometheus_client::metrics::counter::ConstCounter;
+use prometheus_client::metrics::gauge::ConstGauge;
+use prometheus_client::registry::Registry;
+
+use super::{Figure, Snapshot, VERSION, Value, figures};
+
+/// What `/metrics` answers as its `Content-Type`.
+pub const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+
+/// All figures of a moment.
+///
+/// # Errors
+/// None that a `String` can cause; the encoder's signature has one.
+pub fn render(snapshot: &Snapshot) -> Result<String, fmt::Error> {
+    let mut registry = Registry::with_prefix("shadowtap");
+    registry.register_collector(Box::new(Figures(figures(snapshot))));
+    let mut text = String::new();
+    text::encode(&mut text, &registry)?;
+    Ok(text)
+}
+
+/// A figure's name without the prefix, and without the `_total` of a counter.
+fn name(figure: &Figure) -> String {
+    figure.key.replace('.', "_")
+}
+
+#[derive(Debug)]
+struct Figures(Vec<Figure>);
+
+impl Collector for Figures {
+    fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> Result<(), fmt::Error> {
+        encoder
+            .encode_descriptor("build", "The running version", None, MetricType::Info)?
+            .encode_info(&[("version", VERSION)])?;
+        for figure in &self.0 {
+            encode(&mut encoder, figure)?;
+        }
+        Ok(())
+    }
+}
+
+fn encode(encoder: &mut DescriptorEncoder<'_>, figure: &Figure) -> Result<(), fmt::Error> {
+    let metric_type = match figure.value {
+        Value::Count(_) | Value::Reasons(_) => MetricType::Counter,
+        Value::Level(_) | Value::Seconds(_) => MetricType::Gauge,
+        Value::Times(_) => MetricType::Histogram,
+    };
+    let name = name(figure);
+    let mut encoder = encoder.encode_descriptor(&name, figure.help, None, metric_type)?;
+    match &figure.value {
+        Value::Count(count) => ConstCounter::new(*count).encode(encoder),
+        Value::Reasons(counts) => counts.iter().try_for_each(|(reason, count)| {
+            let labels = [("reason", *reason)];
+            ConstCounter::new(*count).encode(encoder.encode_family(&labels)?)
+        }),
+        // OpenMetrics gauges are signed; no level comes near the bound.
+        Value::Level(level) => {
+            ConstGauge::new(i64::try_from(*level).unwrap_or(i64::MAX)).encode(encoder)
+        }
+        Value::Seconds(seconds) => ConstGauge::new(*seconds).encode(encoder),
+        Value::Times(lag) => encoder.encode_histogram::<NoLabelSet>(
+            lag.sum().as_secs_f64(),
+            lag.count(),
+            &lag.buckets(),
+            None,
+        ),
+    }
+}

@@ -1,0 +1,207 @@
+//! The figures of a run. Metrics and summary are rendered from the same list, so that
+//! they cannot disagree.
+
+mod lag;
+pub mod metrics;
+mod snapshot;
+pub mod summary;
+
+use shadow_common::{Counter, GuardCounter, TapCounter};
+
+pub use lag::Lag;
+pub use snapshot::{Phase, Snapshot};
+
+use crate::kernel::Counts;
+
+/// The version in metrics and summary.
+pub const VERSION: &str = env!("CARGO_PKG_VERSION");
+
+/// One number with its names.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Figure {
+    /// Where it stands in the summary: groups and a name, separated by dots.
+    pub key: &'static str,
+    /// One sentence about it, without a full stop.
+    pub help: &'static str,
+    /// The number, or one for each reason.
+    pub value: Value,
+}
+
+/// A figure's number.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Value {
+    /// Only ever grows.
+    Count(u64),
+    /// Only ever grows, one for each reason.
+    Reasons(Vec<(&'static str, u64)>),
+    /// Comes and goes.
+    Level(u64),
+    /// Seconds that pass.
+    Seconds(f64),
+    /// Times, spread over buckets.
+    Times(Lag),
+}
+
+/// Every figure of a moment, in order of the summary.
+#[must_use]
+pub fn figures(snapshot: &Snapshot) -> Vec<Figure> {
+    let mut list = List(Vec::new());
+    list.seconds("duration_seconds", "Time since capture began", snapshot.duration().as_secs_f64());
+    packets(&mut list, snapshot);
+    flows(&mut list, snapshot);
+    bytes(&mut list, snapshot);
+    requests(&mut list, snapshot);
+    shadow(&mut list, snapshot);
+    list.level("memory.flows_bytes", "Bytes that flows buffer", snapshot.memory as u64);
+    list.level("memory.resident_bytes", "Bytes of the process in memory", snapshot.resident);
+    list.push(
+        "capture_lag_seconds",
+        "Time from a packet's capture until the engine took it",
+        Value::Times(snapshot.lag.clone()),
+    );
+    list.0
+}
+
+fn packets(list: &mut List, snapshot: &Snapshot) {
+    let packets = &snapshot.books.packets;
+    list.count("packets.captured", "Packets of clients that were captured", packets.captured);
+    list.count("packets.used", "Captured packets that moved a flow on", packets.used);
+    list.reasons(
+        "packets.ignored",
+        "Captured packets that contributed nothing",
+        packets.ignored.iter(),
+    );
+    list.reasons(
+        "packets.lost",
+        "Packets of clients that were seen and not captured",
+        lost(&snapshot.kernel.tap, TapCounter::Captured),
+    );
+}
+
+fn flows(list: &mut List, snapshot: &Snapshot) {
+    let flows = &snapshot.books.flows;
+    list.count("flows.seen", "Connections of clients", flows.seen);
+    list.count("flows.mirrored", "Flows that arrived at the shadow whole", flows.mirrored);
+    list.reasons("flows.skipped", "Flows that never became a session", flows.skipped.iter());
+    list.reasons("flows.aborted", "Flows whose session was reset", flows.aborted.iter());
+    list.level("flows.open", "Flows that have not ended", flows.open());
+}
+
+fn bytes(list: &mut List, snapshot: &Snapshot) {
+    let bytes = &snapshot.books.bytes;
+    list.count("bytes.captured", "Payload of clients, put in order", bytes.captured);
+    list.count("bytes.delivered", "Payload that the shadow acknowledged", bytes.delivered);
+    list.reasons(
+        "bytes.undelivered.skipped",
+        "Payload of flows that were skipped",
+        bytes.undelivered.skipped.iter(),
+    );
+    list.reasons(
+        "bytes.undelivered.aborted",
+        "Payload that was not delivered before its session was reset",
+        bytes.undelivered.aborted.iter(),
+    );
+    list.level("bytes.open", "Payload on its way", bytes.open());
+    list.count("bytes.answered", "Payload that the shadow answered", bytes.answered);
+}
+
+fn requests(list: &mut List, snapshot: &Snapshot) {
+    let requests = &snapshot.books.requests;
+    list.count("requests.seen", "HTTP/1 requests of clients", requests.seen);
+    list.count("requests.delivered", "Requests that the shadow acknowledged", requests.delivered);
+    list.reasons(
+        "requests.undelivered.skipped",
+        "Requests of flows that were skipped",
+        requests.undelivered.skipped.iter(),
+    );
+    list.reasons(
+        "requests.undelivered.aborted",
+        "Requests that were not delivered before their session was reset",
+        requests.undelivered.aborted.iter(),
+    );
+    list.level("requests.open", "Requests on their way", requests.open());
+    list.count("requests.answered", "Requests that the shadow answered whole", requests.answered);
+    list.reasons(
+        "requests.unanswered",
+        "Delivered requests that will have no answer",
+        requests.unanswered.iter(),
+    );
+    list.level("requests.waiting", "Delivered requests without an answer yet", requests.waiting());
+}
+
+fn shadow(list: &mut List, snapshot: &Snapshot) {
+    let Snapshot { books, sends, kernel, .. } = snapshot;
+    let replies = &books.replies;
+    list.count("replies.captured", "Packets of the shadow that were captured", replies.captured);
+    list.count("replies.used", "Packets of the shadow that reached a session", replies.used);
+    list.reasons(
+        "replies.ignored",
+        "Packets of the shadow that contributed nothing",
+        replies.ignored.iter(),
+    );
+    list.reasons(
+        "replies.lost",
+        "Packets of the shadow that were dropped without a copy",
+        lost(&kernel.guard, GuardCounter::Captured),
+    );
+    list.count("gates.gated", "Turns that waited for the shadow's answer", books.gates.gated);
+    list.count("gates.timed_out", "Turns that waited too long", books.gates.timed_out);
+    list.count("circuit.opened", "How often the shadow was found to be down", books.circuit.opened);
+    list.level(
+        "circuit.open",
+        "1 while no new sessions are begun because the shadow is down",
+        u64::from(books.circuit.open),
+    );
+    list.count("sent.transmitted", "Packets made for the shadow", books.transmitted);
+    list.count("sent.retransmitted", "Segments made again", books.retransmitted);
+    list.count("sent.packets", "Packets that the kernel took to send", sends.packets);
+    list.count("sent.bytes", "Their bytes with headers", sends.bytes);
+    list.reasons(
+        "sent.unsent",
+        "Packets that the kernel did not take; TCP sends them again",
+        sends.iter_unsent().map(|(reason, count)| (reason.label(), count)),
+    );
+}
+
+fn lost<C: Counter>(
+    counts: &Counts<C>,
+    captured: C,
+) -> impl Iterator<Item = (&'static str, u64)> + '_ {
+    let kept = captured.index();
+    counts
+        .iter()
+        .filter(move |(counter, _)| counter.index() != kept)
+        .map(|(counter, count)| (counter.label(), count))
+}
+
+struct List(Vec<Figure>);
+
+impl List {
+    fn push(&mut self, key: &'static str, help: &'static str, value: Value) {
+        self.0.push(Figure { key, help, value });
+    }
+
+    fn count(&mut self, key: &'static str, help: &'static str, count: u64) {
+        self.push(key, help, Value::Count(count));
+    }
+
+    fn level(&mut self, key: &'static str, help: &'static str, level: u64) {
+        self.push(key, help, Value::Level(level));
+    }
+
+    fn seconds(&mut self, key: &'static str, help: &'static str, seconds: f64) {
+        self.push(key, help, Value::Seconds(seconds));
+    }
+
+    fn reasons(
+        &mut self,
+        key: &'static str,
+        help: &'static str,
+        counts: impl Iterator<Item = (&'static str, u64)>,
+    ) {
+        self.push(key, help, Value::Reasons(counts.collect()));
+    }
+}
+
+#[cfg(test)]
+mod tests;

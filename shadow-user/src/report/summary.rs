@@ -1,0 +1,107 @@
+//! The figures at the end of a run: as JSON for scripts, as text for people.
+
+use std::fmt::Write as _;
+
+use serde_json::{Map, Value as Json, json};
+
+use super::{Figure, Snapshot, VERSION, Value, figures};
+
+/// The summary as an object: groups within groups, as the keys of the figures say.
+#[must_use]
+pub fn json(snapshot: &Snapshot) -> Json {
+    let mut root = Map::new();
+    root.insert("version".to_owned(), json!(VERSION));
+    let balance = snapshot.check();
+    root.insert("balanced".to_owned(), json!(balance.is_ok()));
+    if let Err(imbalance) = balance {
+        root.insert("imbalance".to_owned(), json!(imbalance.to_string()));
+    }
+    for Figure { key, value, .. } in figures(snapshot) {
+        insert(&mut root, key, to_json(&value));
+    }
+    Json::Object(root)
+}
+
+fn to_json(value: &Value) -> Json {
+    match value {
+        Value::Count(number) | Value::Level(number) => json!(number),
+        Value::Seconds(seconds) => json!(seconds),
+        Value::Reasons(counts) => {
+            counts.iter().map(|(reason, count)| ((*reason).to_owned(), json!(count))).collect()
+        }
+        Value::Times(lag) => json!({
+            "count": lag.count(),
+            "p50": lag.quantile(0.5).as_secs_f64(),
+            "p99": lag.quantile(0.99).as_secs_f64(),
+            "max": lag.max().as_secs_f64(),
+        }),
+    }
+}
+
+/// Puts a value under its key, making the groups that are not there yet.
+fn insert(root: &mut Map<String, Json>, key: &str, value: Json) {
+    match key.split_once('.') {
+        None => {
+            root.insert(key.to_owned(), value);
+        }
+        Some((group, rest)) => {
+            let inner = root.entry(group).or_insert_with(|| Json::Object(Map::new()));
+            if let Json::Object(inner) = inner {
+                insert(inner, rest, value);
+            }
+        }
+    }
+}
+
+/// The summary for a reader: one line per group, reasons only where something happened.
+#[must_use]
+pub fn text(snapshot: &Snapshot) -> String {
+    let mut text = String::new();
+    let mut group = "";
+    for Figure { key, value, .. } in figures(snapshot) {
+        let (head, name) = key.split_once('.').unwrap_or(("run", key));
+        let shown = show(&value);
+        if shown.is_empty() {
+            continue;
+        }
+        if head == group {
+            text.push_str(", ");
+        } else {
+            let _ = write!(text, "{}{head:<9} ", if group.is_empty() { "" } else { "\n" });
+            group = head;
+        }
+        let _ = write!(text, "{} {shown}", name.replace(['.', '_'], " "));
+    }
+    match snapshot.check() {
+        Ok(()) => text.push_str("\nThe books balance."),
+        Err(imbalance) => {
+            let _ = write!(text, "\n{imbalance}");
+        }
+    }
+    text
+}
+
+fn show(value: &Value) -> String {
+    match value {
+        Value::Count(number) | Value::Level(number) => number.to_string(),
+        Value::Seconds(seconds) => format!("{seconds:.1}"),
+        Value::Reasons(counts) => {
+            let happened: Vec<_> = counts
+                .iter()
+                .filter(|(_, count)| *count != 0)
+                .map(|(reason, count)| format!("{reason} {count}"))
+                .collect();
+            if happened.is_empty() {
+                return String::new();
+            }
+            let total: u64 = counts.iter().map(|(_, count)| count).sum();
+            format!("{total} ({})", happened.join(", "))
+        }
+        Value::Times(lag) => format!(
+            "p50 {:?}, p99 {:?}, max {:?}",
+            lag.quantile(0.5),
+            lag.quantile(0.99),
+            lag.max()
+        ),
+    }
+}

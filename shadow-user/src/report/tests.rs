@@ -1,0 +1,199 @@
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use serde_json::Value as Json;
+use shadow_common::Counter;
+use shadow_engine::books::{Aborted, IgnoredPacket, IgnoredReply, Skipped, Tally, Unanswered};
+use shadow_engine::time::Instant;
+
+use super::*;
+
+/// Gives out numbers that are all different.
+struct Numbers(u64);
+
+impl Numbers {
+    fn next(&mut self) -> u64 {
+        self.0 += 1;
+        self.0
+    }
+
+    fn fill<C: Counter>(&mut self, tally: &mut Tally<C>) {
+        for reason in C::ALL {
+            tally.add(*reason, self.next());
+        }
+    }
+}
+
+/// A moment in which no two figures are equal, so that a mix-up shows.
+fn snapshot() -> Snapshot {
+    let mut n = Numbers(1000);
+    let mut snapshot = Snapshot::default();
+    let books = &mut snapshot.books;
+    n.fill::<IgnoredPacket>(&mut books.packets.ignored);
+    n.fill::<IgnoredReply>(&mut books.replies.ignored);
+    n.fill::<Skipped>(&mut books.flows.skipped);
+    n.fill::<Aborted>(&mut books.flows.aborted);
+    n.fill::<Skipped>(&mut books.bytes.undelivered.skipped);
+    n.fill::<Aborted>(&mut books.bytes.undelivered.aborted);
+    n.fill::<Skipped>(&mut books.requests.undelivered.skipped);
+    n.fill::<Aborted>(&mut books.requests.undelivered.aborted);
+    n.fill::<Unanswered>(&mut books.requests.unanswered);
+    for count in [
+        &mut books.packets.used,
+        &mut books.replies.used,
+        &mut books.flows.mirrored,
+        &mut books.bytes.delivered,
+        &mut books.bytes.answered,
+        &mut books.requests.answered,
+        &mut books.gates.gated,
+        &mut books.gates.timed_out,
+        &mut books.circuit.opened,
+        &mut books.transmitted,
+        &mut books.retransmitted,
+        &mut snapshot.sends.packets,
+        &mut snapshot.sends.bytes,
+        &mut snapshot.resident,
+    ] {
+        *count = n.next();
+    }
+    let books = &mut snapshot.books;
+    snapshot.memory = 777;
+    books.circuit.open = true;
+    books.packets.captured = books.packets.used + books.packets.ignored.total();
+    books.replies.captured = books.replies.used + books.replies.ignored.total();
+    let flows = &mut books.flows;
+    flows.seen = flows.mirrored + flows.skipped.total() + flows.aborted.total() + 11;
+    books.bytes.captured = books.bytes.delivered + books.bytes.undelivered.total() + 12;
+    let requests = &mut books.requests;
+    requests.delivered = requests.answered + requests.unanswered.total() + 13;
+    requests.seen = requests.delivered + requests.undelivered.total() + 14;
+    snapshot.started = Instant::from_nanos(5_000_000_000);
+    snapshot.at = snapshot.started + Duration::from_millis(2_500);
+    snapshot.lag.add(Duration::from_micros(90));
+    snapshot.lag.add(Duration::from_micros(300));
+    snapshot
+}
+
+/// `a.b.c` to its number.
+fn flatten(json: &Json) -> BTreeMap<String, f64> {
+    fn walk(path: &str, json: &Json, flat: &mut BTreeMap<String, f64>) {
+        match json {
+            Json::Object(object) => {
+                for (key, value) in object {
+                    walk(&format!("{path}.{key}"), value, flat);
+                }
+            }
+            Json::Number(number) => {
+                flat.insert(path[1..].to_owned(), number.as_f64().expect("a number"));
+            }
+            _ => {}
+        }
+    }
+    let mut flat = BTreeMap::new();
+    walk("", json, &mut flat);
+    flat
+}
+
+/// The samples of a scrape, under the key that the summary has for each.
+fn scrape(text: &str) -> BTreeMap<String, f64> {
+    let mut samples = BTreeMap::new();
+    for line in text.lines().filter(|line| !line.starts_with('#')) {
+        let (name, number) = line.rsplit_once(' ').expect("name and number");
+        let name = name.strip_prefix("shadowtap_").expect("the prefix");
+        let name = match name.split_once("{reason=\"") {
+            Some((name, reason)) => {
+                let name = name.strip_suffix("_total").expect("reasons are counted");
+                format!("{name}_{}", reason.strip_suffix("\"}").expect("one label"))
+            }
+            None => name.strip_suffix("_total").unwrap_or(name).to_owned(),
+        };
+        assert!(samples.insert(name, number.parse().expect("a number")).is_none(), "{line}");
+    }
+    samples
+}
+
+#[test]
+fn metrics_and_summary_agree() {
+    let snapshot = snapshot();
+    let mut samples = scrape(&metrics::render(&snapshot).expect("text"));
+    let mut summary = flatten(&summary::json(&snapshot));
+    assert!(summary.len() > 90, "all reasons are there, also those that did not happen");
+    let lag = summary.remove("capture_lag_seconds.count").expect("count");
+    assert_eq!(samples.remove("capture_lag_seconds_count"), Some(lag));
+    summary.retain(|key, _| !key.starts_with("capture_lag_seconds"));
+    samples.retain(|name, _| !name.starts_with("capture_lag_seconds"));
+    let version = format!("build_info{{version=\"{VERSION}\"}}");
+    assert_eq!(samples.remove(&version), Some(1.0), "{samples:?}");
+    for (key, number) in summary {
+        let sample = samples.remove(&key.replace('.', "_"));
+        assert_eq!(sample, Some(number), "{key}");
+    }
+    assert_eq!(samples, BTreeMap::new(), "nothing is only in the metrics");
+}
+
+#[test]
+fn the_summary_has_the_promised_keys() {
+    let json = summary::json(&snapshot());
+    let flat = flatten(&json);
+    for key in [
+        "packets.captured",
+        "packets.lost.ring_full",
+        "flows.seen",
+        "flows.mirrored",
+        "flows.skipped.midstream",
+        "flows.aborted.capture_gap",
+        "flows.open",
+        "bytes.captured",
+        "bytes.delivered",
+        "requests.seen",
+        "requests.delivered",
+        "requests.answered",
+        "duration_seconds",
+    ] {
+        assert!(flat.contains_key(key), "{key} is missing");
+    }
+    assert_eq!(flat["flows.open"], 11.0);
+    assert_eq!(flat["bytes.open"], 12.0);
+    assert_eq!(flat["requests.waiting"], 13.0);
+    assert_eq!(flat["requests.open"], 14.0);
+    assert_eq!(flat["duration_seconds"], 2.5);
+    assert_eq!(json["version"], VERSION);
+    assert_eq!(json["balanced"], true);
+    assert!(!flat.contains_key("packets.lost.captured"), "what was captured is not lost");
+}
+
+#[test]
+fn a_summary_of_unbalanced_books_says_so() {
+    let mut snapshot = Snapshot { phase: Phase::Done, ..Snapshot::default() };
+    assert_eq!(summary::json(&snapshot)["balanced"], true);
+    assert!(summary::text(&snapshot).ends_with("\nThe books balance."));
+    snapshot.books.flows.seen = 1;
+    let json = summary::json(&snapshot);
+    assert_eq!(json["balanced"], false);
+    assert!(json["imbalance"].as_str().expect("a sentence").contains("flows.seen"));
+    assert!(!summary::text(&snapshot).contains("The books balance."));
+}
+
+#[test]
+fn packets_that_neither_kernel_nor_counter_took_are_an_imbalance() {
+    let mut snapshot = Snapshot { phase: Phase::Done, ..Snapshot::default() };
+    snapshot.books.transmitted = 2;
+    snapshot.sends.packets = 1;
+    assert!(snapshot.check().is_err());
+    snapshot.sends.packets = 2;
+    assert_eq!(snapshot.check(), Ok(()));
+    snapshot.books.packets.captured = 1;
+    snapshot.books.packets.used = 1;
+    assert!(snapshot.check().is_err(), "the ring had none");
+}
+
+#[test]
+fn the_text_names_only_what_happened() {
+    let mut snapshot = Snapshot::default();
+    snapshot.books.flows.seen = 3;
+    snapshot.books.flows.mirrored = 1;
+    snapshot.books.flows.skipped.add(Skipped::NoPort, 2);
+    let text = summary::text(&snapshot);
+    assert!(text.contains("flows     seen 3, mirrored 1, skipped 2 (no_port 2), open 0"), "{text}");
+    assert!(!text.contains("aborted"), "{text}");
+}

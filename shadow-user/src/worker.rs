@@ -1,0 +1,299 @@
+//! The thread that packets go through. It owns the engine, the programs, the rings
+//! and the sockets, and shares nothing but a snapshot that it replaces whole.
+
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, TryRecvError};
+use std::thread;
+use std::time::Duration;
+
+use anyhow::Context as _;
+use arc_swap::ArcSwap;
+use shadow_common::{RecordKind, ServiceKey, TapCounter};
+use shadow_engine::Engine;
+use shadow_engine::time::Instant;
+
+use crate::kernel::{self, KernelCounters, Programs, RawSender, Rings};
+use crate::report::{Lag, Phase, Snapshot};
+
+/// The last snapshot, for whoever wants to look.
+pub type Published = Arc<ArcSwap<Snapshot>>;
+
+/// Records of each ring that are handled before timers get their turn.
+const BUDGET: usize = 256;
+
+/// With traffic, packets are left to gather for this long: a wake-up for each of them
+/// would cost production more than all of the mirror's work.
+const NAP: Duration = Duration::from_micros(100);
+
+/// The longest sleep, so that commands are seen.
+const MAX_SLEEP: Duration = Duration::from_millis(50);
+
+/// How often the counters in the kernel are read, so that losses are known while their
+/// flows are still at hand.
+const COUNTERS_EVERY: Duration = Duration::from_millis(20);
+
+/// How often a snapshot is published.
+const PUBLISH_EVERY: Duration = Duration::from_millis(200);
+
+/// After the last session, the guard stays until the shadow has been quiet for this long,
+/// so that the kernel sees none of its last packets and answers none with RST.
+const QUIET: Duration = Duration::from_millis(300);
+
+/// The longest wait for that quiet, and for the last captured packets.
+const QUIET_MAX: Duration = Duration::from_secs(2);
+
+/// What the worker is told.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub enum Command {
+    /// Mirror these addresses and ports from now on.
+    SetServices(Vec<ServiceKey>),
+    /// End capture, and give open sessions this long to end.
+    Stop {
+        /// The grace.
+        drain: Duration,
+    },
+    /// Reset whatever is still open, at once.
+    Abort,
+}
+
+/// The parts of a running mirror.
+pub struct Worker {
+    programs: Programs,
+    rings: Rings,
+    sender: RawSender,
+    engine: Engine,
+    commands: Receiver<Command>,
+    published: Published,
+    started: Instant,
+    phase: Phase,
+    lag: Lag,
+    counters: KernelCounters,
+    /// When the drain's grace is over.
+    deadline: Option<Instant>,
+    next_counters: Instant,
+    next_publish: Instant,
+    /// One packet on its way from the engine to the socket.
+    packet: Vec<u8>,
+}
+
+impl Worker {
+    /// Takes what is loaded and attached.
+    ///
+    /// # Errors
+    /// When the rings or the sockets are not to be had.
+    pub fn new(
+        mut programs: Programs,
+        engine: Engine,
+        commands: Receiver<Command>,
+        published: Published,
+    ) -> anyhow::Result<Self> {
+        let rings = programs.take_rings()?.context("the rings are taken")?;
+        let sender = RawSender::new()?;
+        let now = kernel::now();
+        Ok(Self {
+            programs,
+            rings,
+            sender,
+            engine,
+            commands,
+            published,
+            started: now,
+            phase: Phase::default(),
+            lag: Lag::default(),
+            counters: KernelCounters::default(),
+            deadline: None,
+            next_counters: now,
+            next_publish: now,
+            packet: Vec::new(),
+        })
+    }
+
+    /// Mirrors until it is told to stop and all sessions have ended; the last snapshot.
+    /// Dropping the worker detaches the programs.
+    ///
+    /// # Errors
+    /// When the kernel refuses what it took before.
+    pub fn run(mut self) -> anyhow::Result<Snapshot> {
+        loop {
+            self.obey()?;
+            if self.phase == Phase::Draining {
+                let now = kernel::now();
+                let over = self.deadline.is_none_or(|deadline| now >= deadline);
+                if over || self.engine.is_drained() {
+                    break;
+                }
+            }
+            self.turn()?;
+        }
+        self.engine.finish(kernel::now());
+        self.transmit(kernel::now());
+        self.linger()?;
+        self.phase = Phase::Done;
+        Ok(self.publish(kernel::now()))
+    }
+
+    /// Everything that is to be done now, then a rest that fits the traffic.
+    fn turn(&mut self) -> anyhow::Result<()> {
+        let (packets, more) = self.drain();
+        let now = kernel::now();
+        if self.engine.poll_timeout().is_some_and(|due| due <= now) {
+            self.engine.handle_timeout(now);
+        }
+        self.transmit(now);
+        if now >= self.next_counters {
+            self.read_counters(now)?;
+        }
+        if now >= self.next_publish {
+            self.publish(now);
+        }
+        if more {
+            return Ok(());
+        }
+        if packets != 0 {
+            thread::sleep(NAP);
+            return Ok(());
+        }
+        let due = self.engine.poll_timeout().map_or(MAX_SLEEP, |due| due.since(kernel::now()));
+        let publish = self.next_publish.since(now);
+        self.rings.wait(due.min(publish).min(MAX_SLEEP)).context("cannot wait for packets")
+    }
+
+    /// Hands a bounded number of packets to the engine; how many, and whether there are more.
+    fn drain(&mut self) -> (usize, bool) {
+        let Self { rings, engine, lag, .. } = self;
+        let now = kernel::now();
+        let drained = rings.drain(BUDGET, |header, packet| {
+            if header.kind == RecordKind::Reply as u32 {
+                engine.handle_reply(packet, now);
+            } else {
+                let captured_at = Instant::from_nanos(header.captured_at);
+                lag.add(now.since(captured_at));
+                engine.handle_capture(packet, captured_at, now);
+            }
+        });
+        (drained.packets, drained.more)
+    }
+
+    fn transmit(&mut self, now: Instant) {
+        while self.engine.poll_transmit(now, &mut self.packet) {
+            self.sender.push(&self.packet);
+            self.packet.clear();
+        }
+        self.sender.flush();
+    }
+
+    fn read_counters(&mut self, now: Instant) -> anyhow::Result<()> {
+        let counters = self.programs.counters()?;
+        let lost = |counters: &KernelCounters| {
+            counters.tap.total() - counters.tap.get(TapCounter::Captured)
+        };
+        if lost(&counters) != lost(&self.counters) {
+            self.engine.note_capture_loss(now);
+        }
+        self.counters = counters;
+        self.next_counters = now + COUNTERS_EVERY;
+        Ok(())
+    }
+
+    fn publish(&mut self, now: Instant) -> Snapshot {
+        let snapshot = Snapshot {
+            started: self.started,
+            at: now,
+            phase: self.phase,
+            books: self.engine.books().clone(),
+            kernel: self.counters.clone(),
+            sends: *self.sender.stats(),
+            lag: self.lag.clone(),
+            memory: self.engine.memory(),
+            resident: resident(),
+        };
+        self.published.store(Arc::new(snapshot.clone()));
+        self.next_publish = now + PUBLISH_EVERY;
+        snapshot
+    }
+
+    /// Follows the commands that have come.
+    fn obey(&mut self) -> anyhow::Result<()> {
+        loop {
+            match self.commands.try_recv() {
+                Ok(Command::SetServices(services)) => {
+                    if let Err(error) = self.programs.set_services(&services) {
+                        tracing::error!("the mirrored addresses stay as they were: {error}");
+                    }
+                }
+                Ok(Command::Stop { drain }) => self.stop(drain)?,
+                Ok(Command::Abort) => {
+                    self.stop(Duration::ZERO)?;
+                    self.deadline = Some(kernel::now());
+                }
+                Err(TryRecvError::Empty) => return Ok(()),
+                // Whoever could have said more is gone: end in order.
+                Err(TryRecvError::Disconnected) => return self.stop(Duration::ZERO),
+            }
+        }
+    }
+
+    /// Ends capture, takes what was captured before, and lets open sessions drain.
+    fn stop(&mut self, drain: Duration) -> anyhow::Result<()> {
+        if self.phase != Phase::Capturing {
+            return Ok(());
+        }
+        self.programs.detach_taps();
+        self.settle()?;
+        self.phase = Phase::Draining;
+        let now = kernel::now();
+        self.engine.stop_capture(now);
+        self.transmit(now);
+        self.deadline = Some(now + drain);
+        self.publish(now);
+        Ok(())
+    }
+
+    /// Drains the tap's ring until the engine has all that was captured. A program that
+    /// was running on another CPU at the moment of detaching may still add a packet.
+    fn settle(&mut self) -> anyhow::Result<()> {
+        let deadline = kernel::now() + QUIET_MAX;
+        loop {
+            let (packets, _) = self.drain();
+            let now = kernel::now();
+            self.transmit(now);
+            let before = self.counters.tap.total();
+            self.read_counters(now)?;
+            let captured = self.counters.tap.get(TapCounter::Captured);
+            let all = self.engine.books().packets.captured == captured
+                && self.counters.tap.total() == before;
+            if all || now >= deadline {
+                return Ok(());
+            }
+            if packets == 0 {
+                thread::sleep(Duration::from_millis(1));
+            }
+        }
+    }
+
+    /// Goes on dropping and answering what the shadow still sends until it is quiet.
+    fn linger(&mut self) -> anyhow::Result<()> {
+        let end = kernel::now() + QUIET_MAX;
+        let mut quiet_since = kernel::now();
+        loop {
+            let (packets, _) = self.drain();
+            let now = kernel::now();
+            self.transmit(now);
+            if packets != 0 {
+                quiet_since = now;
+            }
+            if now >= end || now.since(quiet_since) >= QUIET {
+                return self.read_counters(now);
+            }
+            self.rings.wait(MAX_SLEEP).context("cannot wait for packets")?;
+        }
+    }
+}
+
+/// Bytes of this process in memory; 0 where procfs does not say.
+fn resident() -> u64 {
+    let Ok(statm) = procfs::process::Process::myself().and_then(|process| process.statm()) else {
+        return 0;
+    };
+    statm.resident * procfs::page_size()
+}
