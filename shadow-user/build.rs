@@ -57,5 +57,5 @@ fn build() -> Result<()> {
         [Package { name: "shadow-ebpf", root_dir, ..Package::default() }],
         Toolchain::Custom(&toolchain),
     )
-    .with_context(|| format!("cannot build the eBPF programs with `{toolchain}`; {REMEDY}"))
+    .with_context(|| format!("cannot build the eBPF programs with `{toolchain}`"))
 }

@@ -35,7 +35,7 @@ fn capture(ctx: &TcContext) -> Option<GuardCounter> {
         Err(BadLength::Oversize) => return Some(GuardCounter::Oversize),
         Err(BadLength::Malformed) => return Some(GuardCounter::Malformed),
     };
-    Some(match ring::copy(ctx, RecordKind::Reply, segment.offset, packet_len) {
+    Some(match ring::copy(ctx, RecordKind::Reply, segment.origin, segment.offset, packet_len) {
         Ok(()) => GuardCounter::Captured,
         Err(Lost::RingFull) => GuardCounter::RingFull,
         Err(Lost::Oversize) => GuardCounter::Oversize,

@@ -6,6 +6,7 @@
 #![expect(missing_docs, reason = "`#[classifier]` leaves the doc comments on a function inside")]
 
 mod counter;
+mod frame;
 mod guard;
 mod parse;
 mod ring;

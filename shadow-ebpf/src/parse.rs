@@ -1,17 +1,14 @@
 //! From a packet to the TCP segment's addresses and ports.
 //!
-//! Reads from the network header on, so that it makes no difference whether the
-//! device has Ethernet headers. The kernel has taken the outermost VLAN tag out
+//! Reads from the network header on. The kernel has taken the outermost VLAN tag out
 //! of the packet before TC ingress; further ones stand between the network
 //! header and the IP header.
 
-use core::mem::MaybeUninit;
-
-use aya_ebpf::bindings::bpf_hdr_start_off::BPF_HDR_START_NET;
-use aya_ebpf::helpers::generated::bpf_skb_load_bytes_relative;
 use aya_ebpf::programs::TcContext;
 use bytemuck::Pod;
 use shadow_common::{Address, MAX_PACKET_LEN};
+
+use crate::frame::{self, Origin, load};
 
 const ETH_P_IP: u16 = 0x0800;
 const ETH_P_IPV6: u16 = 0x86dd;
@@ -39,8 +36,16 @@ pub enum Skip {
     NotTcp,
     /// A TCP packet's fragment that has no ports.
     Fragment,
-    /// IP headers cut short, or contradicting themselves.
+    /// IP headers that contradict themselves, or a packet that ends before they do.
     Malformed,
+}
+
+/// Why headers could not be read.
+enum Failed {
+    /// The packet ends before them, or its linear part does.
+    Short,
+    /// There is no segment to select.
+    Skip(Skip),
 }
 
 /// Why a packet's length cannot be used.
@@ -102,6 +107,8 @@ pub struct Segment {
     pub ports: Ports,
     /// The first fragment of a packet, which alone has ports.
     pub fragment: bool,
+    /// From where its headers could be read.
+    pub origin: Origin,
     /// Where the IP header begins, counted from the network header.
     pub offset: u32,
     /// Where the TCP header begins, counted from the IP header.
@@ -163,65 +170,79 @@ impl Segment {
 /// Finds the TCP segment in a packet.
 #[inline(always)]
 pub fn segment(ctx: &TcContext) -> Result<Segment, Skip> {
-    // SAFETY: `skb` is the program's context; the verifier checks the field's access.
-    let mut protocol = unsafe { (*ctx.skb.skb).protocol } as u16;
+    match read(ctx, Origin::Network) {
+        Ok(segment) => Ok(segment),
+        Err(Failed::Skip(skip)) => Err(skip),
+        // Some drivers leave the headers outside the linear part.
+        Err(Failed::Short) => match read(ctx, frame::link(ctx)) {
+            Ok(segment) => Ok(segment),
+            Err(Failed::Skip(skip)) => Err(skip),
+            Err(Failed::Short) => Err(Skip::Malformed),
+        },
+    }
+}
+
+#[inline(always)]
+fn read(ctx: &TcContext, origin: Origin) -> Result<Segment, Failed> {
+    let mut protocol = frame::protocol(ctx);
     let mut offset = 0;
     for _ in 0..MAX_TAGS {
         if protocol != ETH_P_8021Q.to_be() && protocol != ETH_P_8021AD.to_be() {
             break;
         }
         // What is left of a tag here: its control information, then the type of what follows.
-        let tag: [[u8; 2]; 2] = load(ctx, offset).ok_or(Skip::Malformed)?;
+        let tag: [[u8; 2]; 2] = load(ctx, origin, offset).ok_or(Failed::Short)?;
         protocol = u16::from_ne_bytes(tag[1]);
         offset += 4;
     }
     if protocol == ETH_P_IP.to_be() {
-        ipv4(ctx, offset)
+        ipv4(ctx, origin, offset)
     } else if protocol == ETH_P_IPV6.to_be() {
-        ipv6(ctx, offset)
+        ipv6(ctx, origin, offset)
     } else {
-        Err(Skip::NotTcp)
+        Err(Failed::Skip(Skip::NotTcp))
     }
 }
 
 #[inline(always)]
-fn ipv4(ctx: &TcContext, offset: u32) -> Result<Segment, Skip> {
+fn ipv4(ctx: &TcContext, origin: Origin, offset: u32) -> Result<Segment, Failed> {
     // Shorter than this is no TCP packet, and no whole packet of any usual protocol.
-    let head: HeadV4 = load(ctx, offset).ok_or(Skip::Malformed)?;
+    let head: HeadV4 = load(ctx, origin, offset).ok_or(Failed::Short)?;
     if head.version_ihl >> 4 != 4 {
-        return Err(Skip::Malformed);
+        return Err(Failed::Skip(Skip::Malformed));
     }
     if head.protocol != IPPROTO_TCP {
-        return Err(Skip::NotTcp);
+        return Err(Failed::Skip(Skip::NotTcp));
     }
     let fragment = u16::from_be_bytes(head.fragment);
     let more = fragment & 0x2000 != 0;
     if fragment & 0x1fff != 0 {
-        return Err(Skip::Fragment);
+        return Err(Failed::Skip(Skip::Fragment));
     }
     let transport = u32::from(head.version_ihl & 0x0f) * 4;
     let ports = if transport == IPV4_HEADER_LEN {
         head.ports
     } else if transport > IPV4_HEADER_LEN {
-        load(ctx, offset + transport).ok_or(Skip::Malformed)?
+        load(ctx, origin, offset + transport).ok_or(Failed::Short)?
     } else {
-        return Err(Skip::Malformed);
+        return Err(Failed::Skip(Skip::Malformed));
     };
-    Ok(Segment { ports, fragment: more, offset, transport, head: Head::V4(head) })
+    Ok(Segment { ports, fragment: more, origin, offset, transport, head: Head::V4(head) })
 }
 
 #[inline(always)]
-fn ipv6(ctx: &TcContext, offset: u32) -> Result<Segment, Skip> {
-    // Shorter than this is no TCP packet; "no next header" (RFC 8200, 4.7) may be.
-    let head: HeadV6 = load(ctx, offset).ok_or(Skip::NotTcp)?;
+fn ipv6(ctx: &TcContext, origin: Origin, offset: u32) -> Result<Segment, Failed> {
+    // Shorter than this is no TCP packet.
+    let head: HeadV6 = load(ctx, origin, offset).ok_or(Failed::Short)?;
     if head.version_flow[0] >> 4 != 6 {
-        return Err(Skip::Malformed);
+        return Err(Failed::Skip(Skip::Malformed));
     }
     if head.next_header == IPPROTO_TCP {
         let ports = head.ports;
         return Ok(Segment {
             ports,
             fragment: false,
+            origin,
             offset,
             transport: IPV6_HEADER_LEN,
             head: Head::V6(head),
@@ -233,18 +254,20 @@ fn ipv6(ctx: &TcContext, offset: u32) -> Result<Segment, Skip> {
     for _ in 0..MAX_EXTENSIONS {
         match next_header {
             IPPROTO_HOPOPTS | IPPROTO_ROUTING | IPPROTO_DSTOPTS => {
-                let [next, len]: [u8; 2] = load(ctx, offset + transport).ok_or(Skip::Malformed)?;
+                let [next, len]: [u8; 2] =
+                    load(ctx, origin, offset + transport).ok_or(Failed::Short)?;
                 next_header = next;
                 // RFC 8200, 4.3: "Length … in 8-octet units, not including the first 8 octets."
                 transport += (u32::from(len) + 1) * 8;
             }
             IPPROTO_FRAGMENT => {
                 let [next, _, high, low]: [u8; 4] =
-                    load(ctx, offset + transport).ok_or(Skip::Malformed)?;
+                    load(ctx, origin, offset + transport).ok_or(Failed::Short)?;
                 let fragment = u16::from_be_bytes([high, low]);
                 if fragment & !7 != 0 {
                     // The header that follows names the first fragment's payload.
-                    return Err(if next == IPPROTO_TCP { Skip::Fragment } else { Skip::NotTcp });
+                    let skip = if next == IPPROTO_TCP { Skip::Fragment } else { Skip::NotTcp };
+                    return Err(Failed::Skip(skip));
                 }
                 more = fragment & 1 != 0;
                 next_header = next;
@@ -255,29 +278,12 @@ fn ipv6(ctx: &TcContext, offset: u32) -> Result<Segment, Skip> {
     }
     match next_header {
         IPPROTO_TCP => {
-            let ports = load(ctx, offset + transport).ok_or(Skip::Malformed)?;
-            Ok(Segment { ports, fragment: more, offset, transport, head: Head::V6(head) })
+            let ports = load(ctx, origin, offset + transport).ok_or(Failed::Short)?;
+            Ok(Segment { ports, fragment: more, origin, offset, transport, head: Head::V6(head) })
         }
         IPPROTO_HOPOPTS | IPPROTO_ROUTING | IPPROTO_DSTOPTS | IPPROTO_FRAGMENT => {
-            Err(Skip::Malformed)
+            Err(Failed::Skip(Skip::Malformed))
         }
-        _ => Err(Skip::NotTcp),
-    }
-}
-
-/// Reads a value at `offset` from the network header; `None` beyond the packet's end.
-#[inline(always)]
-fn load<T: Pod>(ctx: &TcContext, offset: u32) -> Option<T> {
-    let mut value = MaybeUninit::<T>::uninit();
-    // SAFETY: the helper writes all of `value` or fails, and any bits are a valid `T`.
-    unsafe {
-        let result = bpf_skb_load_bytes_relative(
-            ctx.skb.skb.cast(),
-            offset,
-            value.as_mut_ptr().cast(),
-            size_of::<T>() as u32,
-            BPF_HDR_START_NET,
-        );
-        if result == 0 { Some(value.assume_init()) } else { None }
+        _ => Err(Failed::Skip(Skip::NotTcp)),
     }
 }

@@ -1,15 +1,16 @@
 //! Packets on their way to the daemon.
 
-use aya_ebpf::bindings::bpf_hdr_start_off::BPF_HDR_START_NET;
 use aya_ebpf::bindings::{BPF_F_MMAPABLE, BPF_RB_FORCE_WAKEUP, BPF_RB_NO_WAKEUP};
 use aya_ebpf::check_bounds_signed;
 use aya_ebpf::helpers::generated::{
-    bpf_get_smp_processor_id, bpf_ktime_get_ns, bpf_ringbuf_output, bpf_skb_load_bytes_relative,
+    bpf_get_smp_processor_id, bpf_ktime_get_ns, bpf_ringbuf_output,
 };
 use aya_ebpf::macros::map;
 use aya_ebpf::maps::{Array, PerCpuArray, RingBuf};
 use aya_ebpf::programs::TcContext;
 use shadow_common::{MAX_PACKET_LEN, MAX_PART_LEN, MAX_PARTS, RecordHeader, RecordKind, Ring};
+
+use crate::frame::{self, Origin};
 
 // Sizes stand in for the loader's.
 #[map]
@@ -45,12 +46,18 @@ pub enum Lost {
     Unreadable,
 }
 
-/// Copies the packet that begins `offset` behind the network header.
+/// Copies the packet that begins `offset` behind the network header, all headers within `origin`.
 ///
 /// When a later part does not fit, the earlier ones stay: the consumer sees that the
 /// rest is missing.
 #[inline(always)]
-pub fn copy(ctx: &TcContext, kind: RecordKind, offset: u32, packet_len: u32) -> Result<(), Lost> {
+pub fn copy(
+    ctx: &TcContext,
+    kind: RecordKind,
+    mut origin: Origin,
+    offset: u32,
+    packet_len: u32,
+) -> Result<(), Lost> {
     if packet_len as usize > MAX_PACKET_LEN {
         return Err(Lost::Oversize);
     }
@@ -76,18 +83,19 @@ pub fn copy(ctx: &TcContext, kind: RecordKind, offset: u32, packet_len: u32) -> 
         }
         record.header.part_offset = part_offset;
         record.header.part_len = part_len as u32;
+        let bytes = record.bytes.as_mut_ptr();
         // SAFETY: `bytes` holds `MAX_PART_LEN`, which `part_len` does not exceed.
-        let result = unsafe {
-            bpf_skb_load_bytes_relative(
-                ctx.skb.skb.cast(),
-                offset + part_offset,
-                record.bytes.as_mut_ptr().cast(),
-                part_len as u32,
-                BPF_HDR_START_NET,
-            )
-        };
-        if result != 0 {
-            return Err(Lost::Unreadable);
+        unsafe {
+            let at = offset + part_offset;
+            if !frame::copy(ctx, origin, at, bytes, part_len as u32) {
+                if !matches!(origin, Origin::Network) {
+                    return Err(Lost::Unreadable);
+                }
+                origin = frame::link(ctx);
+                if !frame::copy(ctx, origin, at, bytes, part_len as u32) {
+                    return Err(Lost::Unreadable);
+                }
+            }
         }
         output(kind, record, part_len)?;
         part_offset += part_len as u32;

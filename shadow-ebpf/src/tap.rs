@@ -38,7 +38,7 @@ fn capture(ctx: &TcContext) -> Option<TapCounter> {
         Err(BadLength::Oversize) => return Some(TapCounter::Oversize),
         Err(BadLength::Malformed) => return Some(TapCounter::Malformed),
     };
-    Some(match ring::copy(ctx, RecordKind::Request, segment.offset, packet_len) {
+    Some(match ring::copy(ctx, RecordKind::Request, segment.origin, segment.offset, packet_len) {
         Ok(()) => TapCounter::Captured,
         Err(Lost::RingFull) => TapCounter::RingFull,
         Err(Lost::Oversize) => TapCounter::Oversize,

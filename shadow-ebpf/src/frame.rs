@@ -1,0 +1,80 @@
+//! Bytes of the frame, wherever the kernel keeps them.
+
+use core::mem::MaybeUninit;
+
+use aya_ebpf::bindings::bpf_hdr_start_off::BPF_HDR_START_NET;
+use aya_ebpf::helpers::generated::{bpf_skb_load_bytes, bpf_skb_load_bytes_relative};
+use aya_ebpf::programs::TcContext;
+use bytemuck::Pod;
+
+/// What offsets count from.
+#[derive(Clone, Copy)]
+pub enum Origin {
+    /// The network header, wherever that is. Cheap, but reaches only the frame's linear part: the
+    /// headers, and of a super-frame seldom more.
+    Network,
+    /// As many bytes behind the frame's start as the link's header has. Reaches everything.
+    Link(u32),
+}
+
+/// An Ethernet header, without the VLAN tag that the kernel has taken out.
+const ETHERNET_LEN: u32 = 14;
+
+/// Reads a value at `offset`; `None` beyond the end.
+#[inline(always)]
+pub fn load<T: Pod>(ctx: &TcContext, origin: Origin, offset: u32) -> Option<T> {
+    let mut value = MaybeUninit::<T>::uninit();
+    // SAFETY: on success all of `value` is written, and any bits are a valid `T`.
+    unsafe {
+        if copy(ctx, origin, offset, value.as_mut_ptr().cast(), size_of::<T>() as u32) {
+            Some(value.assume_init())
+        } else {
+            None
+        }
+    }
+}
+
+/// Copies `len` bytes at `offset` to `to`; false when there are not as many.
+///
+/// # Safety
+/// `to` must be valid for writing `len` bytes.
+#[inline(always)]
+pub unsafe fn copy(ctx: &TcContext, origin: Origin, offset: u32, to: *mut u8, len: u32) -> bool {
+    let skb = ctx.skb.skb.cast();
+    // SAFETY: the caller's promise; the verifier checks it.
+    let result = unsafe {
+        match origin {
+            Origin::Network => {
+                bpf_skb_load_bytes_relative(skb, offset, to.cast(), len, BPF_HDR_START_NET)
+            }
+            Origin::Link(link_len) => bpf_skb_load_bytes(skb, link_len + offset, to.cast(), len),
+        }
+    };
+    result == 0
+}
+
+/// The protocol behind the link's header, network byte order.
+#[inline(always)]
+pub fn protocol(ctx: &TcContext) -> u16 {
+    // SAFETY: `skb` is the program's context; the verifier checks the field's access.
+    unsafe { (*ctx.skb.skb).protocol as u16 }
+}
+
+/// The origin that reaches everything.
+///
+/// Programs are not told how long the link's header is. It is an Ethernet header when the type
+/// in it is the packet's, and what follows is what the network header has.
+#[inline(always)]
+pub fn link(ctx: &TcContext) -> Origin {
+    let ethernet = Origin::Link(ETHERNET_LEN);
+    let none = Origin::Link(0);
+    let Some(ethertype) = load::<[u8; 2]>(ctx, none, ETHERNET_LEN - 2) else { return none };
+    if u16::from_ne_bytes(ethertype) != protocol(ctx) {
+        return none;
+    }
+    // A packet without a link's header may have any two bytes there.
+    match (load::<[u32; 5]>(ctx, Origin::Network, 0), load::<[u32; 5]>(ctx, ethernet, 0)) {
+        (Some(expected), Some(found)) if expected != found => none,
+        _ => ethernet,
+    }
+}

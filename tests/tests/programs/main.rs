@@ -1,0 +1,20 @@
+//! The eBPF programs in this host's kernel. Needs root.
+//!
+//! Most run packet by packet (`BPF_PROG_TEST_RUN`); what that cannot show (super-frames,
+//! attaching, wake-ups) runs in network namespaces.
+
+mod bench;
+mod cost;
+mod frames;
+mod guard;
+mod live;
+mod tap;
+
+use shadow_user::kernel::{LoadOptions, Programs};
+
+#[test]
+fn the_verifier_accepts_both() {
+    for log_level in [log::LevelFilter::Off, log::LevelFilter::Trace] {
+        Programs::load(LoadOptions { log_level, ..LoadOptions::default() }).unwrap();
+    }
+}
