@@ -82,6 +82,14 @@ impl Congestion {
         self.cwnd = self.ssthresh;
     }
 
+    /// A retransmission was lost. RFC 5681, 4.3: "Loss in two successive windows of data, or the
+    /// loss of a retransmission, should be taken as two indications of congestion and, therefore,
+    /// cwnd (and ssthresh) MUST be lowered twice in this case."
+    pub fn lost_again(&mut self, smss: u32) {
+        self.halve(self.cwnd, smss);
+        self.cwnd = self.cwnd.min(self.ssthresh);
+    }
+
     /// Fast recovery is over. RFC 6582, 3.2 (3), option 1: "set cwnd to min (ssthresh, max
     /// (FlightSize, SMSS) + SMSS)", which keeps a burst away.
     pub fn recovered(&mut self, flight: u32, smss: u32) {

@@ -6,6 +6,7 @@ mod congestion;
 mod event;
 mod recovery;
 mod recv;
+mod resent;
 mod rto;
 mod sack;
 mod send;

@@ -16,8 +16,10 @@ const WORST_CASE_DELAYED_ACK: Duration = Duration::from_millis(200);
 pub(super) enum Phase {
     /// None: RFC 5681's slow start or congestion avoidance.
     Open,
-    /// Fast recovery (RFC 6675, RFC 6582) until `recover` is acknowledged.
-    FastRecovery { recover: SeqNum },
+    /// Fast recovery (RFC 6675, RFC 6582) until `recover` is acknowledged. `spent` says that
+    /// what is allowed once was done: with SACK the rescue retransmission, without it the
+    /// restart of the retransmission timer by a partial acknowledgment.
+    FastRecovery { recover: SeqNum, spent: bool },
     /// Everything up to `recover` is sent again, after a timeout or because the
     /// segments could not have arrived. No fast recovery begins before that is acknowledged.
     Resend { recover: SeqNum },
@@ -52,6 +54,7 @@ impl Client {
     ) {
         let una = self.snd.una;
         let smss = self.smss();
+        let mut restart = true;
         self.measure(echo, now);
         self.rto.progress();
         self.duplicates = 0;
@@ -62,12 +65,12 @@ impl Client {
                 self.scoreboard.departed = 0;
                 self.congestion.acknowledged(acked, smss, false);
             }
-            Phase::FastRecovery { recover } if una.after_or_at(recover) => {
+            Phase::FastRecovery { recover, .. } if una.after_or_at(recover) => {
                 self.congestion.recovered(self.snd.flight(), smss);
                 self.end_recovery();
             }
             Phase::FastRecovery { .. } if self.sack => {}
-            Phase::FastRecovery { .. } => {
+            Phase::FastRecovery { recover, spent } => {
                 // RFC 6582, 3.2 (3): "If this ACK does *not* acknowledge all of the data up to and
                 // including recover, then this is a partial ACK. In this case, retransmit the first
                 // unacknowledged segment. Deflate the congestion window by the amount of new data
@@ -75,6 +78,11 @@ impl Client {
                 // then add back SMSS bytes".
                 self.scoreboard.departed =
                     self.scoreboard.departed.saturating_sub(acked.saturating_sub(smss));
+                // "For the first partial ACK that arrives during fast recovery, also reset the
+                // retransmit timer": many losses in one window end in a timeout and slow start
+                // sooner than in one round trip each.
+                restart = !spent;
+                self.phase = Phase::FastRecovery { recover, spent: true };
                 self.first_is_lost();
             }
             Phase::Resend { recover } => {
@@ -84,13 +92,16 @@ impl Client {
                 }
             }
         }
+        self.check_resent();
         if self.phase == Phase::Open && self.scoreboard.lost_edge(smss).after(una) {
             self.fast_retransmit();
         }
         // RFC 6298, 5.2 and 5.3: "When all outstanding data has been acknowledged, turn off the
         // retransmission timer"; "When an ACK is received that acknowledges new data, restart the
         // retransmission timer so that it will expire after RTO seconds".
-        self.timers.stop(Timer::Retransmit);
+        if restart {
+            self.timers.stop(Timer::Retransmit);
+        }
         self.timers.stop(Timer::TailLoss);
         self.timers.stop(Timer::User);
         if self.snd.flight() > 0 || self.snd.has_unsent() {
@@ -104,6 +115,7 @@ impl Client {
     pub(super) fn acknowledged_again(&mut self, selective: Selective) {
         let smss = self.smss();
         self.duplicates = self.duplicates.saturating_add(1);
+        self.check_resent();
         match self.phase {
             Phase::Resend { .. } => return,
             Phase::Open | Phase::FastRecovery { .. } if !self.sack => {
@@ -141,11 +153,12 @@ impl Client {
     /// RFC 6675, 5 (4); RFC 6582, 3.2 (2).
     fn fast_retransmit(&mut self) {
         // "(4.1) RecoveryPoint = HighData".
-        self.phase = Phase::FastRecovery { recover: self.snd.nxt };
+        self.phase = Phase::FastRecovery { recover: self.snd.nxt, spent: false };
         // "(4.2) ssthresh = cwnd = (FlightSize / 2)".
         self.congestion.lost(self.snd.flight(), self.smss());
         self.tail = None;
         self.timers.stop(Timer::TailLoss);
+        self.scoreboard.forget_resent();
         // "(4.3) Retransmit the first data segment presumed dropped".
         self.first_is_lost();
     }
@@ -164,6 +177,15 @@ impl Client {
     fn end_recovery(&mut self) {
         self.phase = Phase::Open;
         self.scoreboard.departed = 0;
+        self.scoreboard.forget_resent();
+    }
+
+    /// Looks for retransmissions that were lost again.
+    fn check_resent(&mut self) {
+        let smss = self.smss();
+        if self.scoreboard.update_resent(self.snd.una, smss) {
+            self.congestion.lost_again(smss);
+        }
     }
 
     /// RFC 6298, 5.4 to 5.6: the retransmission timer expired.

@@ -6,6 +6,8 @@
 
 use crate::seq::SeqNum;
 
+use super::resent::Resent;
+
 /// RFC 6675, 2: "DupThresh: ... the number of duplicate acknowledgments required to trigger
 /// a retransmission", 3 in RFC 5681.
 pub(super) const DUP_THRESH: u32 = 3;
@@ -14,11 +16,39 @@ pub(super) const DUP_THRESH: u32 = 3;
 /// that selects every other octet cannot make the mirror's memory and time its own.
 const MAX_BLOCKS: usize = 256;
 
+/// Ranges of sequence space: sorted, disjoint, not touching.
+#[derive(Debug, Default)]
+pub(super) struct Ranges(Vec<(SeqNum, SeqNum)>);
+
+impl Ranges {
+    /// Octets of `[from, to)` that are in no range.
+    fn missing(&self, from: SeqNum, to: SeqNum) -> u32 {
+        let mut missing = octets(from, to);
+        for &(left, right) in &self.0 {
+            missing = missing.saturating_sub(octets(later(left, from), earlier(right, to)));
+        }
+        missing
+    }
+
+    /// Whether all of `[from, to)` is in a range.
+    pub fn covers(&self, from: SeqNum, to: SeqNum) -> bool {
+        self.0.iter().any(|&(left, right)| left.before_or_at(from) && right.after_or_at(to))
+    }
+
+    /// Octets in ranges from `from` on.
+    pub fn above(&self, from: SeqNum) -> u32 {
+        let above = self.0.iter().rev().take_while(|range| range.1.after(from));
+        above.map(|&(left, right)| octets(later(left, from), right)).sum()
+    }
+}
+
 /// What is known about `[SND.UNA, SND.NXT)`.
 #[derive(Debug)]
 pub(super) struct Scoreboard {
-    /// Selectively acknowledged, sorted, disjoint, not touching.
-    sacked: Vec<(SeqNum, SeqNum)>,
+    /// Selectively acknowledged.
+    sacked: Ranges,
+    /// Retransmissions of this recovery.
+    resent: Option<Box<Resent>>,
     /// Retransmitted below it in this recovery: RFC 6675's HighRxt + 1.
     pub high_rxt: SeqNum,
     /// Presumed lost below it whatever the blocks say: after a timeout, for NewReno's
@@ -32,31 +62,40 @@ fn octets(from: SeqNum, to: SeqNum) -> u32 {
     u32::try_from(to.distance(from)).unwrap_or(0)
 }
 
-fn later(a: SeqNum, b: SeqNum) -> SeqNum {
+/// The later of two numbers.
+pub(super) fn later(a: SeqNum, b: SeqNum) -> SeqNum {
     if a.after(b) { a } else { b }
 }
 
-fn earlier(a: SeqNum, b: SeqNum) -> SeqNum {
+/// The earlier of two numbers.
+pub(super) fn earlier(a: SeqNum, b: SeqNum) -> SeqNum {
     if a.before(b) { a } else { b }
 }
 
 impl Scoreboard {
     pub fn new(una: SeqNum) -> Self {
-        Self { sacked: Vec::new(), high_rxt: una, lost_until: una, departed: 0 }
+        Self {
+            sacked: Ranges::default(),
+            resent: None,
+            high_rxt: una,
+            lost_until: una,
+            departed: 0,
+        }
     }
 
     /// Heap octets held.
     pub fn memory(&self) -> usize {
-        self.sacked.capacity() * size_of::<(SeqNum, SeqNum)>()
+        self.sacked.0.capacity() * size_of::<(SeqNum, SeqNum)>()
+            + self.resent.as_ref().map_or(0, |resent| size_of::<Resent>() + resent.memory())
     }
 
     pub fn is_empty(&self) -> bool {
-        self.sacked.is_empty()
+        self.sacked.0.is_empty()
     }
 
     /// The end of the highest block.
     pub fn highest(&self) -> Option<SeqNum> {
-        self.sacked.last().map(|block| block.1)
+        self.sacked.0.last().map(|block| block.1)
     }
 
     /// Takes a block; returns how many octets of it are news.
@@ -69,34 +108,36 @@ impl Scoreboard {
             return 0;
         }
         let total = octets(left, right);
-        let first = self.sacked.partition_point(|&(_, end)| end.before(left));
-        let last = self.sacked.partition_point(|&(start, _)| start.before_or_at(right));
+        let blocks = &mut self.sacked.0;
+        let first = blocks.partition_point(|&(_, end)| end.before(left));
+        let last = blocks.partition_point(|&(start, _)| start.before_or_at(right));
         let mut known = 0;
-        for &(start, end) in &self.sacked[first..last] {
+        for &(start, end) in &blocks[first..last] {
             known += octets(later(start, left), earlier(end, right));
         }
         if known == total {
             return 0;
         }
-        if first == last && self.sacked.len() >= MAX_BLOCKS {
+        if first == last && blocks.len() >= MAX_BLOCKS {
             return 0;
         }
         if first < last {
-            left = earlier(left, self.sacked[first].0);
-            right = later(right, self.sacked[last - 1].1);
+            left = earlier(left, blocks[first].0);
+            right = later(right, blocks[last - 1].1);
         }
-        self.sacked.splice(first..last, [(left, right)]);
+        blocks.splice(first..last, [(left, right)]);
         total - known
     }
 
     /// SND.UNA moved.
     pub fn advance(&mut self, una: SeqNum) {
-        let gone = self.sacked.partition_point(|&(_, end)| end.before_or_at(una));
-        self.sacked.drain(..gone);
-        if let Some(first) = self.sacked.first_mut() {
+        let blocks = &mut self.sacked.0;
+        let gone = blocks.partition_point(|&(_, end)| end.before_or_at(una));
+        blocks.drain(..gone);
+        if let Some(first) = blocks.first_mut() {
             first.0 = later(first.0, una);
         } else {
-            self.sacked = Vec::new();
+            *blocks = Vec::new();
         }
         self.high_rxt = later(self.high_rxt, una);
         self.lost_until = later(self.lost_until, una);
@@ -108,7 +149,8 @@ impl Scoreboard {
     /// RFC 2018, 8: "After a retransmit timeout the data sender SHOULD turn off all of the
     /// SACKed bits, since the timeout might indicate that the data receiver has reneged."
     pub fn all_lost(&mut self, una: SeqNum, nxt: SeqNum) {
-        self.sacked = Vec::new();
+        self.sacked = Ranges::default();
+        self.resent = None;
         self.departed = 0;
         self.high_rxt = una;
         self.lost_until = nxt;
@@ -120,7 +162,7 @@ impl Scoreboard {
     /// have been SACKed".
     pub fn lost_edge(&self, smss: u32) -> SeqNum {
         let (mut blocks, mut bytes) = (0, 0_u32);
-        for &(left, right) in self.sacked.iter().rev() {
+        for &(left, right) in self.sacked.0.iter().rev() {
             blocks += 1;
             bytes += octets(left, right);
             if blocks >= DUP_THRESH || bytes > (DUP_THRESH - 1) * smss {
@@ -130,13 +172,39 @@ impl Scoreboard {
         self.lost_until
     }
 
-    /// Octets of `[from, to)` that are not SACKed.
-    fn missing(&self, from: SeqNum, to: SeqNum) -> u32 {
-        let mut missing = octets(from, to);
-        for &(left, right) in &self.sacked {
-            missing = missing.saturating_sub(octets(later(left, from), earlier(right, to)));
+    fn lost_again(&self) -> &[(SeqNum, SeqNum)] {
+        self.resent.as_ref().map_or(&[], |resent| resent.lost())
+    }
+
+    /// A recovery begins or ends.
+    pub fn forget_resent(&mut self) {
+        self.resent = None;
+    }
+
+    /// `[start, end)` is sent again in a recovery. With SACK it is followed until it arrives.
+    pub fn resend(&mut self, start: SeqNum, end: SeqNum, nxt: SeqNum, sack: bool) {
+        self.high_rxt = later(self.high_rxt, end);
+        if sack {
+            self.resent.get_or_insert_default().push(start, end, nxt);
         }
-        missing
+    }
+
+    /// Looks for retransmissions that were lost; see [`Resent::update`].
+    pub fn update_resent(&mut self, una: SeqNum, smss: u32) -> bool {
+        self.resent.as_mut().is_some_and(|resent| resent.update(una, &self.sacked, smss))
+    }
+
+    /// RFC 6675, 4, NextSeg (4): the highest range that is not SACKed.
+    pub fn last_hole(&self, una: SeqNum, nxt: SeqNum) -> Option<(SeqNum, SeqNum)> {
+        let (start, end) = match self.sacked.0.last() {
+            Some(&(left, right)) if right == nxt => {
+                let below = self.sacked.0.iter().rev().nth(1).map_or(una, |range| range.1);
+                (later(below, una), left)
+            }
+            Some(&(_, right)) => (right, nxt),
+            None => (una, nxt),
+        };
+        Some((start, end)).filter(|range| range.0.before(range.1))
     }
 
     /// RFC 6675, 4, SetPipe: octets that are in the network. "If IsLost (S1) returns false: Pipe
@@ -146,12 +214,17 @@ impl Scoreboard {
     /// window is the same sum written on the other side: "cwnd + n*SMSS against FlightSize".
     pub fn pipe(&self, una: SeqNum, nxt: SeqNum, smss: u32) -> u32 {
         let edge = later(earlier(self.lost_edge(smss), nxt), una);
-        (self.missing(edge, nxt) + self.missing(una, self.high_rxt)).saturating_sub(self.departed)
+        let gone = self.lost_again().iter().map(|&(from, to)| self.sacked.missing(from, to));
+        let gone = gone.sum::<u32>() + self.departed;
+        (self.sacked.missing(edge, nxt) + self.sacked.missing(una, self.high_rxt))
+            .saturating_sub(gone)
     }
 
     /// RFC 6675, 4, NextSeg (1): the first range that is lost and was not retransmitted.
     pub fn next_lost(&self, una: SeqNum, smss: u32) -> Option<(SeqNum, SeqNum)> {
-        self.hole(later(self.high_rxt, una), self.lost_edge(smss))
+        // What was lost twice is the oldest.
+        let again = self.lost_again().iter().find_map(|&(from, to)| self.hole(from, to));
+        again.or_else(|| self.hole(later(self.high_rxt, una), self.lost_edge(smss)))
     }
 
     /// RFC 6675, 4, NextSeg (3): the first range below the highest block that was not
@@ -163,7 +236,10 @@ impl Scoreboard {
     /// The first range of `[from, to)` that is not SACKed.
     pub fn hole(&self, from: SeqNum, to: SeqNum) -> Option<(SeqNum, SeqNum)> {
         let mut start = from;
-        for &(left, right) in &self.sacked {
+        for &(left, right) in &self.sacked.0 {
+            if right.before_or_at(start) {
+                continue;
+            }
             if start.before(left) {
                 return Some((start, earlier(left, to))).filter(|range| range.0.before(range.1));
             }
@@ -193,10 +269,10 @@ mod tests {
     fn blocks_merge_and_count_news_once() {
         let mut board = board(&[(100, 200), (300, 400)]);
         assert_eq!(board.select((seq(150), seq(350)), seq(0), seq(10_000)), 100);
-        assert_eq!(board.sacked, [(seq(100), seq(400))]);
+        assert_eq!(board.sacked.0, [(seq(100), seq(400))]);
         assert_eq!(board.select((seq(100), seq(400)), seq(0), seq(10_000)), 0);
         assert_eq!(board.select((seq(400), seq(500)), seq(0), seq(10_000)), 100);
-        assert_eq!(board.sacked, [(seq(100), seq(500))]);
+        assert_eq!(board.sacked.0, [(seq(100), seq(500))]);
     }
 
     #[test]

@@ -7,6 +7,7 @@ use crate::time::{Duration, Instant};
 use crate::wire::{Flags, Options, SackBlocks, Segment, Timestamps};
 
 use super::recovery::{Phase, TailProbe};
+use super::sack::{earlier, later};
 
 /// RFC 9293, 3.8.6.2.1: "The override timeout should be in the range 0.1 - 1.0 seconds."
 const OVERRIDE: Duration = Duration::from_millis(200);
@@ -53,6 +54,8 @@ struct Text {
     /// Data octets.
     len: u32,
     fin: bool,
+    /// RFC 6675's rescue retransmission.
+    rescue: bool,
 }
 
 impl Client {
@@ -125,8 +128,7 @@ impl Client {
     fn ack(&mut self, now: Instant) -> Outgoing<'static> {
         // RFC 9293, 3.10.7.4 sends <SEQ=SND.NXT>. When the peer has taken window back, that lies
         // beyond its edge and would not be acceptable there.
-        let edge = self.snd.window_edge();
-        let seq = if self.snd.nxt.after(edge) { edge } else { self.snd.nxt };
+        let seq = earlier(self.snd.nxt, self.snd.window_edge());
         let segment = self.header(seq, now);
         self.acknowledgment_sent();
         Outgoing { segment, payload: [&[], &[]] }
@@ -200,6 +202,7 @@ impl Client {
                 let hole = self.scoreboard.next_hole(una).filter(|_| recovering);
                 hole.and_then(|hole| self.again(hole))
             });
+        let candidate = candidate.or_else(|| self.rescue());
         // RFC 6675, 5 (C): "If cwnd - pipe >= 1 SMSS, the sender SHOULD transmit one or more
         // segments"; the segment at hand may be smaller.
         let cwnd = self.congestion.cwnd();
@@ -227,17 +230,12 @@ impl Client {
 
     /// A segment from the start of a hole, cut to size and to the peer's window.
     fn again(&self, (start, end): (SeqNum, SeqNum)) -> Option<Text> {
-        let mut end = end;
-        for bound in [start + self.limit(), self.snd.window_edge()] {
-            if bound.before(end) {
-                end = bound;
-            }
-        }
+        let end = earlier(earlier(end, start + self.limit()), self.snd.window_edge());
         if !start.before(end) {
             return None;
         }
         let (len, fin) = self.snd.data_and_fin(start, end);
-        Some(Text { seq: start, len, fin })
+        Some(Text { seq: start, len, fin, rescue: false })
     }
 
     /// A segment of what was never sent, cut to size and to the peer's window; `anyway`
@@ -263,7 +261,19 @@ impl Client {
         // and a release is a push.
         let all = unsent <= u64::from(usable);
         let worthwhile = len >= limit || all || len >= self.snd.max_wnd / 2;
-        (worthwhile || anyway).then_some(Text { seq: self.snd.nxt, len, fin })
+        (worthwhile || anyway).then_some(Text { seq: self.snd.nxt, len, fin, rescue: false })
+    }
+
+    /// RFC 6675, 4, NextSeg (4): "we provide the opportunity for a single "rescue" retransmission
+    /// per entry into loss recovery": "one segment of up to SMSS octets that MUST include the
+    /// highest outstanding unSACKed sequence number".
+    fn rescue(&self) -> Option<Text> {
+        if !self.sack || !matches!(self.phase, Phase::FastRecovery { spent: false, .. }) {
+            return None;
+        }
+        let (start, end) = self.scoreboard.last_hole(self.snd.una, self.snd.nxt)?;
+        let start = later(later(start, end - self.limit()), self.scoreboard.high_rxt);
+        self.again((start, end)).map(|text| Text { rescue: true, ..text })
     }
 
     fn forced(&mut self, force: Force) -> Option<Text> {
@@ -274,15 +284,12 @@ impl Client {
                 // RFC 8985, 7.3: "If an unsent segment exists AND the receive window has space for
                 // it: Transmit the lowest-sequence unsent segment ... Else: Retransmit the
                 // highest-sequence segment sent so far".
-                let text = self.new_text(false).or_else(|| {
-                    let start = nxt - self.limit();
-                    self.again((if start.before(una) { una } else { start }, nxt))
-                })?;
+                let text = self
+                    .new_text(false)
+                    .or_else(|| self.again((later(una, nxt - self.limit()), nxt)))?;
                 let end = text.seq + text.len + u32::from(text.fin);
-                self.tail = Some(TailProbe {
-                    end: if end.after(nxt) { end } else { nxt },
-                    retransmission: text.seq.before(nxt),
-                });
+                self.tail =
+                    Some(TailProbe { end: later(end, nxt), retransmission: text.seq.before(nxt) });
                 Some(text)
             }
             Force::Persist if self.snd.wnd > 0 => self.new_text(true),
@@ -291,10 +298,14 @@ impl Client {
             // window is zero". The one octet beyond the window.
             Force::Persist if una != nxt => {
                 let (len, fin) = self.snd.data_and_fin(una, una + 1);
-                Some(Text { seq: una, len, fin })
+                Some(Text { seq: una, len, fin, rescue: false })
             }
-            Force::Persist if self.snd.unsent() > 0 => Some(Text { seq: nxt, len: 1, fin: false }),
-            Force::Persist => self.snd.fin_after(0).then_some(Text { seq: nxt, len: 0, fin: true }),
+            Force::Persist if self.snd.unsent() > 0 => {
+                Some(Text { seq: nxt, len: 1, fin: false, rescue: false })
+            }
+            Force::Persist => {
+                self.snd.fin_after(0).then_some(Text { seq: nxt, len: 0, fin: true, rescue: false })
+            }
         }
     }
 
@@ -306,9 +317,13 @@ impl Client {
             // Karn's algorithm, RFC 6298, 3: "RTT samples MUST NOT be made using segments that
             // were retransmitted".
             self.timed = self.timed.filter(|&(timed, _)| !text.seq.before(timed));
-            let old = self.scoreboard.high_rxt;
-            if self.phase != Phase::Open && end.after(old) {
-                self.scoreboard.high_rxt = end;
+            if text.rescue {
+                // "... and RescueRxt set to RecoveryPoint. HighRxt MUST NOT be updated."
+                if let Phase::FastRecovery { spent, .. } = &mut self.phase {
+                    *spent = true;
+                }
+            } else if self.phase != Phase::Open {
+                self.scoreboard.resend(text.seq, end, self.snd.nxt, self.sack);
             }
         } else if self.timed.is_none() {
             self.timed = Some((end, now));
@@ -318,7 +333,8 @@ impl Client {
         }
         self.snd.sent(text.seq, text.len, text.fin);
         self.last_sent = now;
-        if again && text.seq == self.snd.una {
+        let reno = !self.sack && matches!(self.phase, Phase::FastRecovery { spent: true, .. });
+        if again && text.seq == self.snd.una && !reno {
             self.timers.stop(Timer::Retransmit);
         }
         self.start_retransmission(now);

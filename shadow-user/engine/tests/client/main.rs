@@ -5,6 +5,8 @@
 #[path = "../sim/mod.rs"]
 mod sim;
 
+mod adversary;
 mod clean;
 mod conversation;
 mod lossy;
+mod throughput;

@@ -4,6 +4,7 @@
 pub mod dice;
 pub mod link;
 pub mod shadow;
+pub mod sink;
 
 use shadow_engine::time::Instant;
 
