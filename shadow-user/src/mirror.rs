@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::sync::mpsc;
 
 use anyhow::Context as _;
-use shadow_engine::{Engine, EngineConfig};
+use shadow_engine::{Engine, EngineConfig, Source};
 
 use crate::cli;
 use crate::config::{Config, HostPort};
@@ -80,7 +80,11 @@ fn engine_config(config: &Config, plan: &Plan) -> anyhow::Result<EngineConfig> {
     let mut secret = [0; 16];
     getrandom::fill(&mut secret).context("the kernel gives no random numbers")?;
     Ok(EngineConfig {
-        ports: config.source_ports.value.clone(),
+        source: match config.source {
+            cli::SourceMode::Own => {
+                Source::Own { address: plan.route.source, ports: config.source_ports.value.clone() }
+            }
+        },
         path_mtu: plan.path_mtu,
         memory_limit: config.flow_memory,
         max_flows: config.max_flows,
