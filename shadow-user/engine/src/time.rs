@@ -10,6 +10,9 @@ pub use std::time::Duration;
 pub struct Instant(u64);
 
 impl Instant {
+    /// Later than anything that happens: the time of what is not due.
+    pub const NEVER: Self = Self(u64::MAX);
+
     /// A point `nanos` nanoseconds after the clock's origin.
     #[must_use]
     pub const fn from_nanos(nanos: u64) -> Self {

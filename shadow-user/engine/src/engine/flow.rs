@@ -39,6 +39,14 @@ impl FlowKey {
         }
     }
 
+    /// A key from its parts: addresses of client and production, and their ports.
+    #[cfg(test)]
+    pub(crate) fn new(client: IpAddr, production: IpAddr, ports: [u16; 2]) -> Self {
+        let [client, production] =
+            [client, production].map(|address| mapped(SocketAddr::new(address, 0)));
+        Self { client, production, ports }
+    }
+
     /// The client's address and port.
     pub(crate) fn client(&self) -> SocketAddr {
         let address = Ipv6Addr::from(self.client);
@@ -58,7 +66,7 @@ fn mapped(address: SocketAddr) -> [u8; 16] {
 #[derive(Debug)]
 pub(crate) enum Stage {
     /// The client's SYN was seen; its handshake with production is not complete.
-    Handshake(Syn),
+    Handshake(Box<Syn>),
     /// Was open before the mirror; waits for a request to join at.
     Joining,
     /// Has a session.
@@ -85,8 +93,8 @@ pub(crate) struct Flow {
     pub(crate) last_packet: Instant,
     /// Whether `key` still leads here.
     pub(crate) listed: bool,
-    /// The earliest entry of this flow in the timer queue.
-    pub(crate) armed: Option<Instant>,
+    /// The earliest entry of this flow in the timer queue, or [`Instant::NEVER`].
+    pub(crate) armed: Instant,
     /// Whether the flow stands in the queue of those that may have packets to send.
     pub(crate) queued: bool,
     /// Octets that the engine's memory account knows of.
@@ -101,9 +109,17 @@ impl Flow {
             successor: None,
             last_packet: now,
             listed: true,
-            armed: None,
+            armed: Instant::NEVER,
             queued: false,
             accounted: 0,
+        }
+    }
+
+    /// The address and port that the shadow sees, while there is a session.
+    pub(crate) fn local(&self) -> Option<SocketAddr> {
+        match &self.stage {
+            Stage::Open(session) => session.local(),
+            Stage::Handshake(_) | Stage::Joining => None,
         }
     }
 }

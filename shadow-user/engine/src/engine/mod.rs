@@ -1,18 +1,18 @@
 //! Every flow of one worker, and what the worker drives.
 
 mod flow;
+mod table;
 mod timers;
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::VecDeque;
 use std::net::SocketAddr;
-
-use slab::Slab;
 
 use crate::books::{Aborted, Books, IgnoredPacket, IgnoredReply, Skipped};
 use crate::circuit::Circuit;
 use crate::client::{self, Client, Offer};
 use crate::config::EngineConfig;
 use crate::engine::flow::{Ended, Flow, FlowKey, SeededHash, Stage, Syn};
+use crate::engine::table::Table;
 use crate::engine::timers::{FlowId, Timers};
 use crate::http::{Recognition, looks_like_request};
 use crate::iss::{Secret, iss};
@@ -46,12 +46,7 @@ const POOL_KEY: Secret = *b"shadowtap's pool";
 #[derive(Debug)]
 pub struct Engine {
     config: EngineConfig,
-    flows: Slab<Flow>,
-    /// Counts up with every flow, so that a place used again has another generation.
-    generations: Vec<u32>,
-    by_key: HashMap<FlowKey, FlowId, SeededHash>,
-    /// By the address and port that the shadow sees.
-    by_local: HashMap<SocketAddr, FlowId, SeededHash>,
+    flows: Table,
     ended: Ended,
     sources: Sources<SeededHash>,
     circuit: Circuit,
@@ -71,10 +66,7 @@ impl Engine {
     pub fn new(config: EngineConfig) -> Self {
         let hash = SeededHash::new(config.secret);
         Self {
-            flows: Slab::new(),
-            generations: Vec::new(),
-            by_key: HashMap::with_hasher(hash),
-            by_local: HashMap::with_hasher(hash),
+            flows: Table::new(hash),
             ended: Ended::new(hash),
             sources: Sources::new(config.source.clone(), SeededHash::new(POOL_KEY)),
             circuit: Circuit::default(),
@@ -130,11 +122,11 @@ impl Engine {
     /// Moves every flow on whose time has come.
     pub fn handle_timeout(&mut self, now: Instant) {
         while let Some((deadline, id)) = self.timers.pop(now) {
-            let Some(flow) = self.flow(id) else { continue };
-            if flow.armed != Some(deadline) {
+            let Some(flow) = self.flows.get_mut(id) else { continue };
+            if flow.armed != deadline {
                 continue;
             }
-            flow.armed = None;
+            flow.armed = Instant::NEVER;
             self.advance(id, now);
         }
     }
@@ -154,7 +146,7 @@ impl Engine {
             return true;
         }
         while let Some(id) = self.ready.front().copied() {
-            let sent = match self.flow(id) {
+            let sent = match self.flows.get_mut(id) {
                 Some(Flow { stage: Stage::Open(session), .. }) => {
                     session.poll_transmit(now, buffer)
                 }
@@ -165,7 +157,7 @@ impl Engine {
                 return true;
             }
             self.ready.pop_front();
-            if let Some(flow) = self.flow(id) {
+            if let Some(flow) = self.flows.get_mut(id) {
                 flow.queued = false;
                 // A client's timers depend on what could be sent.
                 self.arm(id, now);
@@ -178,8 +170,8 @@ impl Engine {
     /// No more is captured: flows without a session end, the others deliver what they have.
     pub fn stop_capture(&mut self, now: Instant) {
         self.stopped = true;
-        for id in self.ids() {
-            match self.flow(id).map(|flow| &mut flow.stage) {
+        for id in self.flows.ids() {
+            match self.flows.get_mut(id).map(|flow| &mut flow.stage) {
                 Some(Stage::Handshake(_)) => self.skip(id, Skipped::Handshake, now),
                 Some(Stage::Joining) => self.skip(id, Skipped::Midstream, now),
                 Some(Stage::Open(session)) => {
@@ -200,8 +192,8 @@ impl Engine {
     /// Resets whatever is still open; the last packets are to be polled after it.
     pub fn finish(&mut self, now: Instant) {
         self.stopped = true;
-        for id in self.ids() {
-            match self.flow(id).map(|flow| &mut flow.stage) {
+        for id in self.flows.ids() {
+            match self.flows.get_mut(id).map(|flow| &mut flow.stage) {
                 Some(Stage::Handshake(_)) => self.skip(id, Skipped::Handshake, now),
                 Some(Stage::Joining) => self.skip(id, Skipped::Midstream, now),
                 Some(Stage::Open(session)) => {
@@ -233,16 +225,16 @@ impl Engine {
     ) -> Option<IgnoredPacket> {
         let key = FlowKey::of(packet);
         let segment = &packet.segment;
-        let Some(id) = self.by_key.get(&key).copied() else {
+        let Some(id) = self.flows.find(&key) else {
             return self.capture_unknown(key, segment, captured_at, now);
         };
-        let flow = self.flow(id)?;
+        let flow = self.flows.get_mut(id)?;
         flow.last_packet = now;
         match &mut flow.stage {
             Stage::Handshake(syn) => {
                 if segment.flags.syn {
                     // A retry, or the client's next attempt with the same port.
-                    *syn = Syn::of(segment);
+                    **syn = Syn::of(segment);
                     return None;
                 }
                 if segment.flags.rst {
@@ -283,7 +275,7 @@ impl Engine {
                     session.abort(Aborted::Superseded);
                     self.advance(id, now);
                     if let Some(syn) = successor {
-                        let id = self.insert(key, Stage::Handshake(*syn), now);
+                        let id = self.insert(key, Stage::Handshake(syn), now);
                         self.open(id, segment, captured_at, now);
                         return self.capture_open(id, segment, captured_at, now);
                     }
@@ -301,9 +293,8 @@ impl Engine {
         captured_at: Instant,
         now: Instant,
     ) -> Option<IgnoredPacket> {
-        let index = id.index as usize;
         let Self { flows, books, .. } = self;
-        let Some(Flow { stage: Stage::Open(session), .. }) = flows.get_mut(index) else {
+        let Some(Flow { stage: Stage::Open(session), .. }) = flows.get_mut(id) else {
             return Some(IgnoredPacket::FlowEnded);
         };
         let ignored = session.handle_capture(segment, captured_at, books);
@@ -326,7 +317,8 @@ impl Engine {
         } else if segment.payload.is_empty() || segment.flags.syn || segment.flags.rst {
             return Some(IgnoredPacket::NoFlow);
         }
-        let stage = if opens { Stage::Handshake(Syn::of(segment)) } else { Stage::Joining };
+        let stage =
+            if opens { Stage::Handshake(Box::new(Syn::of(segment))) } else { Stage::Joining };
         let id = self.insert(key, stage, now);
         if self.flows.len() > self.config.max_flows {
             self.skip(id, Skipped::MaxFlows, now);
@@ -364,7 +356,7 @@ impl Engine {
             return Some(IgnoredReply::NoSession);
         };
         let Self { flows, books, .. } = self;
-        if let Some(Flow { stage: Stage::Open(session), .. }) = flows.get_mut(id.index as usize) {
+        if let Some(Flow { stage: Stage::Open(session), .. }) = flows.get_mut(id) {
             session.handle_reply(&packet.segment, now, books);
         }
         self.advance(id, now);
@@ -373,7 +365,7 @@ impl Engine {
 
     fn icmp(&mut self, error: &IcmpError, now: Instant) -> Option<IgnoredReply> {
         let Some(id) = self.session_at(error.source) else { return Some(IgnoredReply::NoSession) };
-        if let Some(Flow { stage: Stage::Open(session), .. }) = self.flow(id) {
+        if let Some(Flow { stage: Stage::Open(session), .. }) = self.flows.get_mut(id) {
             session.handle_icmp(error, now);
         }
         self.advance(id, now);
@@ -381,7 +373,7 @@ impl Engine {
     }
 
     fn session_at(&self, local: SocketAddr) -> Option<FlowId> {
-        self.by_local.get(&local).copied()
+        self.flows.find_local(local)
     }
 
     /// RFC 9293, 3.10.7.1: "If the state is CLOSED ... An incoming segment not
@@ -414,7 +406,9 @@ impl Engine {
 
     /// Begins the session of a flow whose handshake `segment` completes.
     fn open(&mut self, id: FlowId, segment: &Segment<'_>, captured_at: Instant, now: Instant) {
-        let Some(Stage::Handshake(syn)) = self.flow(id).map(|flow| &mut flow.stage) else { return };
+        let Some(Stage::Handshake(syn)) = self.flows.get_mut(id).map(|flow| &mut flow.stage) else {
+            return;
+        };
         let opening = Opening { first: syn.isn + 1, ack: segment.ack, captured_at };
         let (offer, isn) = (syn.offer, syn.isn);
         let data = std::mem::take(&mut syn.data);
@@ -444,28 +438,29 @@ impl Engine {
         if self.memory >= self.config.memory_limit {
             return self.skip(id, Skipped::Memory, now);
         }
-        let Some(peer) = self.flow(id).map(|flow| flow.key.client()) else { return };
+        let Some(peer) = self.flows.get_mut(id).map(|flow| flow.key.client()) else { return };
         let client = if self.config.dry_run {
             None
         } else {
             if !self.circuit.admits(now) {
                 return self.skip(id, Skipped::CircuitOpen, now);
             }
-            let by_local = &self.by_local;
-            let Some(local) = self.sources.take(peer, |local| by_local.contains_key(&local)) else {
+            let flows = &self.flows;
+            let Some(local) = self.sources.take(peer, |local| flows.find_local(local).is_some())
+            else {
                 return self.skip(id, Skipped::NoPort, now);
             };
             if local.is_ipv4() != self.config.shadow.is_ipv4() {
                 self.sources.give(local);
                 return self.skip(id, Skipped::AddressFamily, now);
             }
-            self.by_local.insert(local, id);
             Some(self.client(local, offer, now))
         };
         let session = Session::new(opening, client, &self.config, now);
-        if let Some(flow) = self.flow(id) {
+        if let Some(flow) = self.flows.get_mut(id) {
             flow.stage = Stage::Open(Box::new(session));
         }
+        self.flows.list_local(id);
         self.advance(id, now);
     }
 
@@ -487,7 +482,7 @@ impl Engine {
     /// Moves a flow on, files it when it has ended, and sees to its timer and its memory.
     fn advance(&mut self, id: FlowId, now: Instant) {
         let Self { flows, books, config, last_loss, .. } = self;
-        let Some(flow) = flows.get_mut(id.index as usize) else { return };
+        let Some(flow) = flows.get_mut(id) else { return };
         let idle = now.since(flow.last_packet);
         let session = match &mut flow.stage {
             Stage::Open(session) => session,
@@ -524,7 +519,7 @@ impl Engine {
             let again = session.can_be_joined_again();
             self.unlist(id, (!again).then_some(now));
         }
-        let Some(flow) = self.flow(id) else { return };
+        let Some(flow) = self.flows.get_mut(id) else { return };
         if !flow.queued {
             flow.queued = true;
             self.ready.push_back(id);
@@ -533,12 +528,9 @@ impl Engine {
 
     /// Takes a flow's key out of the table; `remember` it so that stragglers are known.
     fn unlist(&mut self, id: FlowId, remember: Option<Instant>) {
-        let Some(flow) = self.flow(id) else { return };
-        flow.listed = false;
+        let Some(flow) = self.flows.get_mut(id) else { return };
         let key = flow.key;
-        if self.by_key.get(&key) == Some(&id) {
-            self.by_key.remove(&key);
-        }
+        self.flows.unlist(id);
         if let Some(now) = remember {
             self.ended.insert(key, now);
         }
@@ -554,8 +546,7 @@ impl Engine {
     /// Files a flow whose session has ended and has nothing left to send.
     fn retire(&mut self, id: FlowId, now: Instant) {
         let Self { flows, books, .. } = self;
-        let Some(Flow { stage: Stage::Open(session), listed, .. }) = flows.get(id.index as usize)
-        else {
+        let Some(Flow { stage: Stage::Open(session), listed, .. }) = flows.get_mut(id) else {
             return;
         };
         let Some(end) = session.end() else { return };
@@ -568,52 +559,26 @@ impl Engine {
             self.unlist(id, Some(now));
         }
         if let Some(local) = local {
-            self.by_local.remove(&local);
             self.sources.give(local);
         }
         self.remove(id);
     }
 
     fn insert(&mut self, key: FlowKey, stage: Stage, now: Instant) -> FlowId {
-        let index = self.flows.insert(Flow::new(key, stage, now));
-        if self.generations.len() <= index {
-            self.generations.resize(index + 1, 0);
-        }
-        let id = FlowId { index: index as u32, generation: self.generations[index] };
-        self.by_key.insert(key, id);
         self.books.flows.seen += 1;
-        id
+        self.flows.insert(key, stage, now)
     }
 
     fn remove(&mut self, id: FlowId) {
-        if self.flow(id).is_none() {
-            return;
+        if let Some(flow) = self.flows.remove(id) {
+            self.memory -= flow.accounted;
         }
-        let flow = self.flows.remove(id.index as usize);
-        self.memory -= flow.accounted;
-        if let Some(generation) = self.generations.get_mut(id.index as usize) {
-            *generation = generation.wrapping_add(1);
-        }
-    }
-
-    fn flow(&mut self, id: FlowId) -> Option<&mut Flow> {
-        if self.generations.get(id.index as usize) != Some(&id.generation) {
-            return None;
-        }
-        self.flows.get_mut(id.index as usize)
-    }
-
-    fn ids(&self) -> Vec<FlowId> {
-        self.flows
-            .iter()
-            .map(|(index, _)| FlowId { index: index as u32, generation: self.generations[index] })
-            .collect()
     }
 
     /// Sees to it that the flow is looked at when its next deadline passes.
     fn arm(&mut self, id: FlowId, now: Instant) {
         let config = &self.config;
-        let Some(flow) = self.flows.get_mut(id.index as usize) else { return };
+        let Some(flow) = self.flows.get_mut(id) else { return };
         let deadline = match &flow.stage {
             Stage::Handshake(_) => Some(flow.last_packet + HANDSHAKE_TIMEOUT),
             Stage::Joining => Some(flow.last_packet + config.idle_timeout),
@@ -623,9 +588,9 @@ impl Engine {
             }
         };
         if let Some(deadline) = deadline
-            && flow.armed.is_none_or(|armed| deadline < armed)
+            && deadline < flow.armed
         {
-            flow.armed = Some(deadline);
+            flow.armed = deadline;
             self.timers.add(deadline, id);
         }
     }

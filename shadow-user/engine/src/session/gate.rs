@@ -62,8 +62,9 @@ struct Mark {
 #[derive(Clone, Copy, Debug, Default)]
 struct Answers {
     bytes: u64,
-    heads: u64,
     responses: u64,
+    /// Counted round: only a change matters.
+    heads: u32,
 }
 
 /// A turn's bound was reached and the policy is to give the session up.
@@ -88,19 +89,21 @@ pub(crate) struct Gate {
     released: u64,
     close: Option<Close>,
     answers: Answers,
-    /// What had been answered when the last stretch was released.
-    before: Answers,
-    /// What production had answered then, as far as is known.
+    /// Octets that had been answered when the last stretch was released.
+    bytes_before: u64,
+    /// Heads that had been answered then.
+    heads_before: u32,
+    /// Octets that production had answered then, as far as is known.
     production_before: u64,
     last_answer: Instant,
     /// The shadow has sent FIN: there is no further answer to wait for.
     shadow_closed: bool,
     /// The shadow's answers are not HTTP/1 (any more).
     unparsable: bool,
-    /// Since when the first stretch waits for an answer.
-    waiting_since: Option<Instant>,
+    /// Since when the first stretch waits for an answer; [`Instant::NEVER`] if it does not.
+    waiting_since: Instant,
     /// When to look again, if nothing is heard before.
-    wake: Option<Instant>,
+    wake: Instant,
 }
 
 impl Gate {
@@ -113,13 +116,14 @@ impl Gate {
             released: 0,
             close: None,
             answers: Answers::default(),
-            before: Answers::default(),
+            bytes_before: 0,
+            heads_before: 0,
             production_before: 0,
             last_answer: now,
             shadow_closed: false,
             unparsable: false,
-            waiting_since: None,
-            wake: None,
+            waiting_since: Instant::NEVER,
+            wake: Instant::NEVER,
         }
     }
 
@@ -155,7 +159,7 @@ impl Gate {
 
     /// The shadow sent a response head, interim or final.
     pub(crate) fn answered_head(&mut self) {
-        self.answers.heads += 1;
+        self.answers.heads = self.answers.heads.wrapping_add(1);
     }
 
     /// The shadow finished a final response.
@@ -190,7 +194,7 @@ impl Gate {
 
     /// When [`Self::advance`] is to be called again at the latest.
     pub(crate) fn poll_timeout(&self) -> Option<Instant> {
-        self.wake
+        (self.wake != Instant::NEVER).then_some(self.wake)
     }
 
     /// Heap octets.
@@ -208,23 +212,23 @@ impl Gate {
         policy: GatePolicy,
         books: &mut GateBooks,
     ) -> Result<(), GateTimeout> {
-        self.wake = None;
+        self.wake = Instant::NEVER;
         while let Some(mark) = self.marks.front().copied() {
             let gated = mark.need != Need::Nothing;
             let shift = if gated { Duration::ZERO } else { self.shift };
             let due = self.origin.1 + mark.captured_at.since(self.origin.0) + shift;
             if policy.pace == Pace::AsCaptured && due > now + PACE_GRANULARITY {
-                self.wake = Some(due);
+                self.wake = due;
                 break;
             }
             if let Err(look_again) = self.satisfied(mark.need, now) {
-                let since = *self.waiting_since.get_or_insert_with(|| {
+                if self.waiting_since == Instant::NEVER {
                     books.gated += 1;
-                    now
-                });
-                let bound = since + policy.timeout;
+                    self.waiting_since = now;
+                }
+                let bound = self.waiting_since + policy.timeout;
                 if now < bound {
-                    self.wake = Some(look_again.map_or(bound, |at| at.min(bound)));
+                    self.wake = look_again.map_or(bound, |at| at.min(bound));
                     break;
                 }
                 books.timed_out += 1;
@@ -237,8 +241,9 @@ impl Gate {
                 self.shift = now.since(due);
             }
             self.marks.pop_front();
-            self.waiting_since = None;
-            self.before = self.answers;
+            self.waiting_since = Instant::NEVER;
+            self.bytes_before = self.answers.bytes;
+            self.heads_before = self.answers.heads;
             if let Need::Answer { production } = mark.need {
                 self.production_before = production;
             }
@@ -259,7 +264,7 @@ impl Gate {
         match need {
             Need::Nothing => Ok(()),
             Need::Responses(count) if self.answers.responses >= count => Ok(()),
-            Need::Continue if self.answers.heads > self.before.heads => Ok(()),
+            Need::Continue if self.answers.heads != self.heads_before => Ok(()),
             Need::Responses(_) | Need::Continue if !self.unparsable => Err(None),
             Need::Responses(_) | Need::Continue => self.quiet(0, now),
             Need::Answer { production } => self.quiet(production, now),
@@ -268,7 +273,7 @@ impl Gate {
 
     /// Whether the shadow has answered and fallen silent.
     fn quiet(&self, production: u64, now: Instant) -> Result<(), Option<Instant>> {
-        let answered = self.answers.bytes - self.before.bytes;
+        let answered = self.answers.bytes - self.bytes_before;
         let expected = production.saturating_sub(self.production_before);
         if answered == expected {
             return Ok(());
