@@ -205,6 +205,7 @@ impl Client {
         // A retransmission means that our acknowledgment was lost, and must be answered each
         // time; anything else is bounded, lest two ends acknowledge each other for ever.
         if !seg.is_empty() && !seg.flags.syn {
+            self.rcv.note_duplicate(seg);
             self.ack_due = true;
         } else {
             self.challenge(now);

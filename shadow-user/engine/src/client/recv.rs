@@ -244,6 +244,14 @@ impl Rcv {
         arrival
     }
 
+    /// A segment arrived of which every octet was acknowledged before.
+    pub fn note_duplicate(&mut self, seg: &Segment<'_>) {
+        let end = seg.seq + seg.payload.len() as u32;
+        if end.before_or_at(self.nxt) && end.after(seg.seq) {
+            self.duplicate = Some((seg.seq, end));
+        }
+    }
+
     fn deliver(&mut self, bytes: &[u8], received: &mut impl FnMut(&[u8])) {
         self.nxt += bytes.len() as u32;
         self.received += bytes.len() as u64;

@@ -384,6 +384,8 @@ impl Client {
         // a zero window has existed for the retransmission timeout period ..., and SHOULD
         // increase exponentially the interval between successive probes."
         let interval = self.rto.get().saturating_mul(1 << self.persists.min(8));
-        self.timers.start(Timer::Persist, now + interval.min(Duration::from_secs(60)));
+        // Probes go out, and can be lost, well within the user timeout.
+        let longest = Duration::from_secs(60).min(self.config.user_timeout / 4);
+        self.timers.start(Timer::Persist, now + interval.min(longest));
     }
 }
