@@ -6,18 +6,17 @@
 //!
 //! # Which bytes win
 //! Honest clients send the same bytes again. Where two segments give different
-//! bytes for the same sequence numbers:
-//! - what was delivered stays: only the rest of an overlapping segment is new;
-//! - of two segments that both wait behind a hole, one that lies wholly within
-//!   the other is dropped, whichever came first, but the older one stays when
-//!   both cover the same numbers;
-//! - of two that overlap in part, the one that begins earlier gives the common
-//!   bytes.
+//! bytes for the same sequence numbers, what was delivered stays, and a segment
+//! in order wins over what waits behind a hole: so does Linux.
 //!
-//! Linux may join neighbours that wait into one buffer, depending on the
-//! driver's memory layout, which no capture shows: a later segment that covers
-//! the second neighbour and a part of the first is then dropped rather than
-//! kept. Here neighbours are never joined.
+//! Of two that both wait, Linux may read either: it depends on which neighbours it
+//! has joined into one buffer, so on the driver's memory layout, and on the shape
+//! of its tree, which no capture shows. (Compared with 6.18 over a veth: of 200
+//! conversations that contradicted themselves at random, the rules of
+//! `tcp_data_queue_ofo` without joins gave 11 streams that the server had not
+//! read, with joins 6; of 1,560 without such segments every one was equal.) So
+//! such a segment is refused as [`QueueError::Ambiguous`]: a stream arrives whole
+//! or not at all.
 //!
 //! # What is not taken
 //! - Numbers 1 GiB and more from `rcv.nxt` (the largest window, RFC 7323, 2.3).
@@ -44,7 +43,7 @@ mod paws;
 mod queue;
 mod reassembler;
 
-pub use queue::Overflow;
+pub use queue::QueueError;
 pub use reassembler::{Delivery, End, Outcome, Reassembler};
 
 #[cfg(test)]

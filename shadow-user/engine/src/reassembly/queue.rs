@@ -1,5 +1,4 @@
-//! Segments that wait behind a hole, with the overlap rules of Linux's
-//! `tcp_data_queue_ofo` and `tcp_ofo_queue`.
+//! Segments that wait behind a hole, and that agree with each other.
 
 use std::collections::BTreeMap;
 
@@ -11,12 +10,20 @@ use crate::time::Instant;
 /// single bytes cannot hold many times the limit.
 const SEGMENT_COST: usize = 96;
 
-/// The bytes that wait behind a hole have reached the limit.
+/// Why a segment could not be kept behind a hole. It was not taken: the stream is
+/// good up to `rcv.nxt`, and can go on only if the client sends the segment again.
 #[derive(Clone, Copy, Debug, Eq, PartialEq, thiserror::Error)]
-#[error("out-of-order bytes over the limit of {limit}")]
-pub struct Overflow {
-    /// The limit, octets.
-    pub limit: usize,
+pub enum QueueError {
+    /// What waits has reached the limit.
+    #[error("out-of-order bytes over the limit of {limit}")]
+    Overflow {
+        /// The limit, octets.
+        limit: usize,
+    },
+    /// It gives other bytes, or another end, than what waits for the same sequence
+    /// numbers: which of them production reads, no capture can tell.
+    #[error("out-of-order segments contradict each other")]
+    Ambiguous,
 }
 
 /// A segment that waits.
@@ -33,6 +40,13 @@ impl Waiting {
     /// Octets of sequence space.
     fn len(&self) -> u64 {
         self.data.len() as u64 + u64::from(self.fin)
+    }
+
+    /// Whether both give the same bytes where both have data; `self` begins
+    /// `ahead` octets before `other`.
+    fn agrees(&self, other: &Self, ahead: u64) -> bool {
+        let ours = usize::try_from(ahead).ok().and_then(|ahead| self.data.get(ahead..));
+        ours.is_none_or(|ours| ours.iter().zip(&other.data).all(|(a, b)| a == b))
     }
 
     fn cost(&self) -> usize {
@@ -67,13 +81,16 @@ impl Queue {
     }
 
     /// Adds a segment that begins at `offset`; false when it lies within one that
-    /// is there already. At the limit nothing changes.
+    /// is there already. On an error nothing changes.
     pub fn insert(
         &mut self,
         offset: u64,
         waiting: Waiting,
         limit: usize,
-    ) -> Result<bool, Overflow> {
+    ) -> Result<bool, QueueError> {
+        if self.contradicts(offset, &waiting) {
+            return Err(QueueError::Ambiguous);
+        }
         let end = offset + waiting.len();
         // Ends ascend, so only the last that begins no later can hold all of it.
         if let Some((begin, before)) = self.segments.range(..=offset).next_back()
@@ -82,7 +99,7 @@ impl Queue {
             return Ok(false);
         }
         if self.memory + waiting.cost() > limit {
-            return Err(Overflow { limit });
+            return Err(QueueError::Overflow { limit });
         }
         // One that begins at the same offset is shorter, and is replaced here.
         while let Some((&begin, after)) = self.segments.range(offset..end).next()
@@ -93,6 +110,30 @@ impl Queue {
         self.memory += waiting.cost();
         self.segments.insert(offset, waiting);
         Ok(true)
+    }
+
+    /// Whether a segment gives other bytes, or another end of the stream, than what
+    /// waits. Looks at no more than the bytes that it has in common with them.
+    fn contradicts(&self, offset: u64, waiting: &Waiting) -> bool {
+        let end = offset + waiting.data.len() as u64;
+        // Nothing waits behind a FIN, so only the last can have one.
+        if let Some((begin, last)) = self.segments.last_key_value() {
+            let last_end = begin + last.data.len() as u64;
+            if last.fin && end > last_end || waiting.fin && last_end > end {
+                return true;
+            }
+            if last.fin && waiting.fin && end != last_end {
+                return true;
+            }
+        }
+        let mut before = self.segments.range(..=offset).rev();
+        let mut after = self.segments.range(offset..end);
+        // Ends ascend: from the first that ends before it on, all do.
+        before
+            .by_ref()
+            .take_while(|(begin, before)| *begin + before.len() > offset)
+            .any(|(begin, before)| !before.agrees(waiting, offset - begin))
+            || after.any(|(begin, after)| !waiting.agrees(after, begin - offset))
     }
 
     /// Takes the first segment if it begins at or before `offset`.

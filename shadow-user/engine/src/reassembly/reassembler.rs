@@ -1,7 +1,7 @@
 //! The reassembler of one flow.
 
 use super::paws::Paws;
-use super::queue::{Overflow, Queue, Waiting};
+use super::queue::{Queue, QueueError, Waiting};
 use crate::seq::SeqNum;
 use crate::time::Instant;
 use crate::wire::Segment;
@@ -129,15 +129,13 @@ impl Reassembler {
     /// The flow's own SYN need be given only if it carries data.
     ///
     /// # Errors
-    /// [`Overflow`] when the segment would have to wait and there is no room.
-    /// The segment is not taken; the stream is good up to `rcv.nxt` but cannot
-    /// go on unless the client sends the segment again.
+    /// [`QueueError`] when the segment would have to wait and cannot.
     pub fn insert(
         &mut self,
         segment: &Segment<'_>,
         captured_at: Instant,
         deliver: &mut impl FnMut(Delivery<'_>),
-    ) -> Result<Outcome, Overflow> {
+    ) -> Result<Outcome, QueueError> {
         if self.end == Some(End::Reset) {
             return Ok(Outcome::AfterEnd);
         }
@@ -238,7 +236,8 @@ impl Reassembler {
         // matches the next expected sequence number (RCV.NXT), then TCP MUST reset
         // the connection."
         let exact = seq == self.rcv_nxt;
-        // Linux: some stacks number a RST by what was last sent, behind a hole.
+        // Linux, with SACK: some stacks number a RST by what was last sent, behind a
+        // hole. (Without SACK it asks again, and gets the exact number.)
         let behind_all = self.queue.right_edge().is_some_and(|edge| seq == self.seq_at(edge));
         // Linux (tcp_reset_check): others give it the number of their FIN.
         let at_fin = self.end == Some(End::Fin) && seq == self.rcv_nxt - 1;
@@ -256,7 +255,7 @@ impl Reassembler {
         &mut self,
         segment: &Segment<'_>,
         captured_at: Instant,
-    ) -> Result<Outcome, Overflow> {
+    ) -> Result<Outcome, QueueError> {
         let first = segment.seq + 1;
         let own = first == self.rcv_nxt && !self.ack_seen;
         // Linux drops SYN with FIN on a listener (tcp_rcv_state_process).
@@ -273,7 +272,7 @@ impl Reassembler {
         segment: &Segment<'_>,
         first: SeqNum,
         captured_at: Instant,
-    ) -> Result<Outcome, Overflow> {
+    ) -> Result<Outcome, QueueError> {
         let ahead = first.distance(self.rcv_nxt).unsigned_abs();
         let waiting = Waiting {
             data: segment.payload.into(),

@@ -35,7 +35,7 @@ impl Bench {
         Self { reassembler, stream: Vec::new(), deliveries: Vec::new(), now: 0 }
     }
 
-    fn segment(&mut self, segment: &Segment<'_>) -> Result<Outcome, Overflow> {
+    fn segment(&mut self, segment: &Segment<'_>) -> Result<Outcome, QueueError> {
         self.now += 1;
         let Self { reassembler, stream, deliveries, now } = self;
         reassembler.insert(segment, Instant::from_nanos(*now), &mut |delivery| {
@@ -46,9 +46,17 @@ impl Bench {
 
     /// Inserts a segment at an offset of the stream, with ACK 100.
     fn at(&mut self, offset: i64, flags: Flags, payload: &[u8]) -> Outcome {
+        self.try_at(offset, flags, payload).unwrap()
+    }
+
+    fn try_at(&mut self, offset: i64, flags: Flags, payload: &[u8]) -> Result<Outcome, QueueError> {
         let seq = SeqNum::new(START.wrapping_add(offset as u32));
         let ack = SeqNum::new(100);
-        self.segment(&Segment { seq, ack, flags, payload, ..Segment::default() }).unwrap()
+        self.segment(&Segment { seq, ack, flags, payload, ..Segment::default() })
+    }
+
+    fn try_data(&mut self, offset: i64, payload: &str) -> Result<Outcome, QueueError> {
+        self.try_at(offset, ACK, payload.as_bytes())
     }
 
     fn data(&mut self, offset: i64, payload: &str) -> Outcome {
@@ -135,63 +143,116 @@ fn segment_in_order_wins_over_what_waits() {
     assert_eq!(bench.stream(), "aaaabbdddddd");
 }
 
-// Differing overlap: tcp_data_queue_ofo, tcp_ofo_queue.
+// Overlap of what waits.
 
 #[test]
-fn of_equal_segments_that_wait_the_older_stays() {
-    let mut bench = Bench::new();
-    bench.data(2, "bb");
-    assert_eq!(bench.data(2, "cc"), Outcome::Duplicate);
-    bench.data(0, "aa");
-    assert_eq!(bench.stream(), "aabb");
+fn overlap_that_agrees_is_joined() {
+    // Each pair of pieces of "abcdefgh" that wait behind the first octet.
+    let stream = "abcdefgh";
+    for a in 1..8 {
+        for b in a + 1..=8 {
+            for c in 1..8 {
+                for d in c + 1..=8 {
+                    let mut bench = Bench::new();
+                    bench.data(a as i64, &stream[a..b]);
+                    bench.data(c as i64, &stream[c..d]);
+                    bench.data(0, "a");
+                    let end = match (a, c) {
+                        (1, _) if c <= b => b.max(d),
+                        (_, 1) if a <= d => b.max(d),
+                        (1, _) => b,
+                        (_, 1) => d,
+                        _ => 1,
+                    };
+                    assert_eq!(bench.stream(), &stream[..end], "{a}..{b}, {c}..{d}");
+                }
+            }
+        }
+    }
 }
 
 #[test]
 fn segment_within_one_that_waits_is_dropped() {
     let mut bench = Bench::new();
-    bench.data(2, "bbbb");
-    assert_eq!(bench.data(2, "cc"), Outcome::Duplicate);
-    assert_eq!(bench.data(3, "cc"), Outcome::Duplicate);
-    assert_eq!(bench.data(4, "cc"), Outcome::Duplicate);
-    bench.data(0, "aa");
-    assert_eq!(bench.stream(), "aabbbb");
-}
-
-#[test]
-fn longer_segment_from_the_same_number_replaces() {
-    let mut bench = Bench::new();
-    bench.data(2, "bb");
-    assert_eq!(bench.data(2, "cccc"), Outcome::Queued);
-    bench.data(0, "aa");
-    assert_eq!(bench.stream(), "aacccc");
+    bench.data(2, "cdef");
+    for (offset, payload) in [(2, "cdef"), (2, "cd"), (3, "de"), (4, "ef")] {
+        assert_eq!(bench.data(offset, payload), Outcome::Duplicate);
+    }
 }
 
 #[test]
 fn covered_segments_are_removed() {
     let mut bench = Bench::new();
-    bench.data(3, "b");
-    bench.data(5, "b");
-    bench.data(8, "bbb");
+    bench.data(3, "d");
+    bench.data(5, "f");
+    bench.data(8, "ijk");
     let before = bench.reassembler.memory();
-    assert_eq!(bench.data(2, "ccccccc"), Outcome::Queued);
+    assert_eq!(bench.data(2, "cdefghi"), Outcome::Queued);
     assert!(bench.reassembler.memory() < before);
-    bench.data(0, "aa");
-    assert_eq!(bench.stream(), "aacccccccbb");
+    bench.data(0, "ab");
+    assert_eq!(bench.stream(), "abcdefghijk");
 }
 
 #[test]
-fn of_a_partial_overlap_the_lower_number_wins() {
-    for lower_first in [true, false] {
+fn overlap_that_contradicts_is_refused() {
+    for (offset, payload) in [
+        (2, "cdxf"),
+        (2, "x"),
+        (5, "x"),
+        (1, "bcdx"),
+        (1, "bx"),
+        (4, "exgh"),
+        (5, "xgh"),
+        (1, "bcdefgx"),
+    ] {
         let mut bench = Bench::new();
-        let mut both = [(2, "bbbb"), (4, "cccc")];
-        if !lower_first {
-            both.reverse();
-        }
-        for (offset, payload) in both {
-            assert_eq!(bench.data(offset, payload), Outcome::Queued);
-        }
-        bench.data(0, "aa");
-        assert_eq!(bench.stream(), "aabbbbcc", "lower first: {lower_first}");
+        bench.data(2, "cdef");
+        bench.data(7, "h");
+        let memory = bench.reassembler.memory();
+        assert_eq!(bench.try_data(offset, payload), Err(QueueError::Ambiguous), "{payload}");
+        assert_eq!(bench.reassembler.memory(), memory);
+        bench.data(0, "ab");
+        assert_eq!(bench.stream(), "abcdef");
+    }
+}
+
+#[test]
+fn contradiction_is_found_behind_the_nearest_segment() {
+    // Both begin before the third, and only the first reaches no further.
+    let mut bench = Bench::new();
+    bench.data(2, "cdefgh");
+    bench.data(4, "efghij");
+    assert_eq!(bench.data(6, "ghijk"), Outcome::Queued);
+    let mut bench = Bench::new();
+    bench.data(2, "cdefg");
+    bench.data(3, "defghi");
+    bench.data(4, "efghijk");
+    assert_eq!(bench.try_data(8, "ix"), Err(QueueError::Ambiguous));
+}
+
+#[test]
+fn ends_that_contradict_are_refused() {
+    // FIN has number 6.
+    for (offset, flags, payload) in [
+        (6, ACK, &b"g"[..]),
+        (4, ACK, b"efg"),
+        (9, ACK, b"x"),
+        (2, FIN, b"cd"),
+        (4, FIN, b""),
+        (7, FIN, b""),
+        (6, FIN, b"g"),
+    ] {
+        let mut bench = Bench::new();
+        bench.at(3, FIN, b"def");
+        assert_eq!(bench.try_at(offset, flags, payload), Err(QueueError::Ambiguous), "{offset}");
+    }
+    for (offset, payload) in [(6, &b""[..]), (2, b"cdef"), (5, b"f")] {
+        let mut bench = Bench::new();
+        bench.at(3, FIN, b"def");
+        assert!(bench.try_at(offset, FIN, payload).is_ok(), "{offset}");
+        bench.data(0, "abc");
+        assert_eq!(bench.stream(), "abcdef");
+        assert_eq!(bench.reassembler.finished(), Some(End::Fin));
     }
 }
 
@@ -211,7 +272,7 @@ fn fin_waits_for_its_hole() {
 #[test]
 fn nothing_follows_fin() {
     let mut bench = Bench::new();
-    bench.data(8, "junk");
+    assert_eq!(bench.data(8, "junk"), Outcome::Queued);
     bench.at(0, FIN, b"abc");
     assert_eq!(bench.reassembler.memory(), 0);
     assert_eq!(bench.data(4, "junk"), Outcome::AfterEnd);
@@ -227,16 +288,6 @@ fn fin_on_known_data_counts() {
     assert_eq!(bench.at(0, FIN, b"abc"), Outcome::Advanced);
     assert_eq!(bench.reassembler.finished(), Some(End::Fin));
     assert_eq!(bench.stream(), "abc");
-}
-
-#[test]
-fn fin_covered_by_data_is_lost_as_in_linux() {
-    let mut bench = Bench::new();
-    bench.at(2, FIN, b"bb");
-    bench.data(2, "cccccc");
-    bench.data(0, "aa");
-    assert_eq!(bench.stream(), "aacccccc");
-    assert_eq!(bench.reassembler.finished(), None);
 }
 
 // RST and SYN.
@@ -392,7 +443,7 @@ fn what_waits_is_bounded() {
         payload: &[2; 600],
         ..Segment::default()
     });
-    assert_eq!(refused, Err(Overflow { limit: 1000 }));
+    assert_eq!(refused, Err(QueueError::Overflow { limit: 1000 }));
     assert!(bench.reassembler.memory() <= 1000);
     // In order there is no limit.
     assert_eq!(bench.at(0, ACK, &[3; 5000]), Outcome::Advanced);
