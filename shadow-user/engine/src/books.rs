@@ -24,6 +24,9 @@ counters! {
         OutOfWindow = "out_of_window",
         /// A RST that production's stack ignores too (RFC 5961, 3.2).
         BlindReset = "blind_reset",
+        /// Has no ACK, an impossible one (RFC 5961, 5.2), or an old timestamp (RFC 7323,
+        /// 5): production's stack throws it away too.
+        Unacceptable = "unacceptable",
         /// Arrived after capture was told to stop.
         Stopped = "stopped",
     }
@@ -68,6 +71,8 @@ counters! {
     Aborted {
         /// Bytes are missing from the capture.
         CaptureGap = "capture_gap",
+        /// The client's segments contradict each other: what production reads is unknown.
+        Ambiguous = "ambiguous",
         /// The shadow answered SYN with RST.
         ShadowRefused = "shadow_refused",
         /// The shadow reset the established connection.

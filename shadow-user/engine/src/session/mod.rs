@@ -8,7 +8,7 @@ use std::net::SocketAddr;
 use crate::books::{Aborted, Books, FlowEnd, IgnoredPacket, Skipped};
 use crate::client::{self, Client, Event, Unreachable};
 use crate::config::EngineConfig;
-use crate::reassembly::{Delivery, Outcome, Reassembler};
+use crate::reassembly::{Delivery, Outcome, QueueError, Reassembler};
 use crate::seq::SeqNum;
 use crate::session::gate::{Close, Gate, GatePolicy};
 use crate::session::stream::Stream;
@@ -130,15 +130,22 @@ impl Session {
             }
         });
         match outcome {
-            Err(_overflow) => {
-                self.abort(Aborted::CaptureGap);
+            Err(error) => {
+                self.abort(match error {
+                    QueueError::Overflow { .. } => Aborted::CaptureGap,
+                    QueueError::Ambiguous => Aborted::Ambiguous,
+                });
                 return None;
             }
+            Ok(Outcome::AckMissing | Outcome::AckInvalid | Outcome::Stale) => {
+                return Some(IgnoredPacket::Unacceptable);
+            }
+            Ok(Outcome::AfterEnd) => return Some(IgnoredPacket::FlowEnded),
             Ok(Outcome::OutOfWindow) => return Some(IgnoredPacket::OutOfWindow),
             Ok(Outcome::ResetIgnored) => return Some(IgnoredPacket::BlindReset),
             Ok(_) => {}
         }
-        if segment.flags.ack {
+        if matches!(outcome, Ok(Outcome::Advanced | Outcome::Queued | Outcome::Empty)) {
             advance_ack(&mut self.production, segment.ack);
         }
         if let Some(end) = self.reassembler.finished() {
