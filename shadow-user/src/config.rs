@@ -373,7 +373,8 @@ const PROCESS_MEMORY: u64 = 16 << 20;
 const FLOW_MEMORY_MIN: u64 = 4 << 20;
 
 fn flow_memory(limit: Setting<()>, ring_size: u32) -> Result<usize, Refusal> {
-    let taken = PROCESS_MEMORY + 2 * u64::from(ring_size);
+    // Two rings, each mapped twice in a row (kernel 5.8), and so counted twice as resident.
+    let taken = PROCESS_MEMORY + 4 * u64::from(ring_size);
     limit
         .parse(|text| match size(text)?.checked_sub(taken) {
             Some(left) if left >= FLOW_MEMORY_MIN => usize::try_from(left)

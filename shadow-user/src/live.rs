@@ -9,14 +9,15 @@ use ratatui::backend::CrosstermBackend;
 use ratatui::layout::Constraint;
 use ratatui::style::{Style, Stylize as _};
 use ratatui::text::Line;
-use ratatui::widgets::{Block, Row, Table};
+use ratatui::widgets::{Block, Paragraph, Row, Table, Widget as _};
 use ratatui::{Frame, Terminal, TerminalOptions, Viewport};
 
-use crate::cli;
+use crate::report::summary::time;
 use crate::report::{Lag, Snapshot};
+use crate::{cli, log};
 
 /// Lines of the view with its frame.
-const HEIGHT: u16 = 8;
+const HEIGHT: u16 = 6;
 
 /// Shows snapshots as they come.
 pub struct Live {
@@ -27,7 +28,7 @@ pub struct Live {
 }
 
 enum Out {
-    View(Box<Terminal<CrosstermBackend<Stdout>>>),
+    View(Box<View>),
     Lines,
     Off,
 }
@@ -39,7 +40,7 @@ impl Live {
     pub fn new(how: cli::Live, shadow: String) -> Self {
         let out = match how {
             cli::Live::Off => Out::Off,
-            cli::Live::Auto if io::stdout().is_terminal() => view().unwrap_or(Out::Lines),
+            cli::Live::Auto if wants_view(how) => view().unwrap_or(Out::Lines),
             cli::Live::Auto | cli::Live::Lines => Out::Lines,
         };
         Self { out, shadow, last: None }
@@ -58,14 +59,12 @@ impl Live {
     pub fn show(&mut self, snapshot: &Arc<Snapshot>) {
         let moment = Moment::new(snapshot, self.last.as_deref());
         let shown = match &mut self.out {
-            Out::View(terminal) => {
-                let shadow = &self.shadow;
-                terminal.draw(|frame| draw(frame, &moment, shadow)).map(|_| ())
-            }
+            Out::View(terminal) => show_view(terminal, &moment, &self.shadow),
             Out::Lines => writeln!(io::stdout(), "{}", moment.line()),
             Out::Off => Ok(()),
         };
         if shown.is_err() {
+            log::release();
             self.out = Out::Off;
         }
         // Rates over a second read better than over a frame.
@@ -78,20 +77,40 @@ impl Live {
     /// Leaves the view's last picture above what is printed next.
     pub fn end(self) {
         if let Out::View(mut terminal) = self.out {
+            let _ = insert(&mut terminal, &log::take());
             let _ = terminal.show_cursor();
             let _ = writeln!(io::stdout());
+            log::release();
         }
     }
 }
 
-/// None where the terminal does not tell where its cursor is.
+/// Whether there is a terminal to draw on, which can also say where its cursor is.
+#[must_use]
+pub fn wants_view(how: cli::Live) -> bool {
+    how == cli::Live::Auto && io::stdout().is_terminal() && io::stdin().is_terminal()
+}
+
+/// None where the terminal does not say where its cursor is.
 fn view() -> Option<Out> {
-    if !io::stdin().is_terminal() {
-        return None;
-    }
     let options = TerminalOptions { viewport: Viewport::Inline(HEIGHT) };
     let terminal = Terminal::with_options(CrosstermBackend::new(io::stdout()), options).ok()?;
+    log::hold();
     Some(Out::View(Box::new(terminal)))
+}
+
+type View = Terminal<CrosstermBackend<Stdout>>;
+
+fn show_view(terminal: &mut View, moment: &Moment<'_>, shadow: &str) -> io::Result<()> {
+    insert(terminal, &log::take())?;
+    terminal.draw(|frame| draw(frame, moment, shadow)).map(|_| ())
+}
+
+/// Puts text above the view.
+fn insert(terminal: &mut View, text: &str) -> io::Result<()> {
+    let lines: Vec<Line<'_>> = text.lines().map(Line::from).collect();
+    let Ok(height @ 1..) = u16::try_from(lines.len()) else { return Ok(()) };
+    terminal.insert_before(height, |buffer| Paragraph::new(lines).render(buffer.area, buffer))
 }
 
 /// A snapshot beside an earlier one.
@@ -115,6 +134,10 @@ impl<'a> Moment<'a> {
         (count(self.now).saturating_sub(count(&self.before)) as f64 / self.seconds).round() as u64
     }
 
+    fn waited(&self, share: f64) -> String {
+        if self.lag.count() == 0 { "-".to_owned() } else { time(self.lag.quantile(share)) }
+    }
+
     fn line(&self) -> String {
         let Self { now, .. } = self;
         let books = &now.books;
@@ -136,7 +159,7 @@ impl<'a> Moment<'a> {
             books.requests.delivered,
             books.requests.seen,
             books.requests.answered,
-            time(self.lag.quantile(0.99)),
+            self.waited(0.99),
         )
     }
 
@@ -149,8 +172,8 @@ impl<'a> Moment<'a> {
                 format!("{}/s", self.rate(|s| s.books.packets.captured)),
                 format!("captured {}", books.packets.captured),
                 format!("lost {}", self.now.lost()),
-                format!("lag p50 {}", time(self.lag.quantile(0.5))),
-                format!("p99 {}", time(self.lag.quantile(0.99))),
+                format!("lag p50 {}", self.waited(0.5)),
+                format!("lag p99 {}", self.waited(0.99)),
             ],
             [
                 "flows".into(),
@@ -196,14 +219,6 @@ fn draw(frame: &mut Frame<'_>, moment: &Moment<'_>, shadow: &str) {
 
 fn size(bytes: u64) -> String {
     ByteSize(bytes).display().iec().to_string()
-}
-
-fn time(duration: Duration) -> String {
-    match duration.as_micros() {
-        micros @ ..1_000 => format!("{micros} us"),
-        micros @ ..1_000_000 => format!("{:.1} ms", micros as f64 / 1e3),
-        micros => format!("{:.1} s", micros as f64 / 1e6),
-    }
 }
 
 #[cfg(test)]

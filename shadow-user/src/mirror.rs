@@ -15,6 +15,7 @@ use crate::config::{Config, HostPort};
 use crate::control;
 use crate::host::{Host, Netlink, Route};
 use crate::kernel::{LoadOptions, Programs};
+use crate::live;
 use crate::lock::{self, Locks};
 use crate::preflight::{self, Plan};
 use crate::report::{Snapshot, summary};
@@ -28,7 +29,8 @@ use crate::worker::{Published, Worker};
 /// A [`Refusal`] when something stands against starting; anything else when it failed
 /// while running.
 pub fn run(config: Config) -> anyhow::Result<()> {
-    crate::log::init(config.log_format, config.verbose);
+    let view = live::wants_view(config.live);
+    crate::log::init(config.log_format, config.verbose, view);
     // One thread is enough for control; packets have a thread of their own.
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()

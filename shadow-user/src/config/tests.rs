@@ -40,7 +40,7 @@ fn defaults_are_those_of_the_help() {
     assert_eq!(config.gate_timeout, Duration::from_secs(5));
     assert_eq!(config.gate_action, GateAction::Abort);
     assert_eq!(config.pace, Pace::AsCaptured);
-    assert_eq!(config.flow_memory, (256 - 32 - 16) << 20);
+    assert_eq!(config.flow_memory, (256 - 64 - 16) << 20);
     assert_eq!(config.max_flows, 200_000);
     assert_eq!(config.live, Live::Auto);
     assert_eq!(config.log_format, LogFormat::Text);
@@ -71,7 +71,7 @@ fn every_flag_reaches_its_field() {
     assert_eq!(config.gate_timeout, Duration::from_secs(1));
     assert_eq!(config.gate_action, GateAction::Send);
     assert_eq!(config.pace, Pace::Off);
-    assert_eq!(config.flow_memory, (32 << 20) - (128 << 10) - (16 << 20));
+    assert_eq!(config.flow_memory, (32 << 20) - (256 << 10) - (16 << 20));
     assert_eq!(config.max_flows, 7);
     assert_eq!(config.live, Live::Lines);
     assert_eq!(config.log_format, LogFormat::Json);
@@ -203,7 +203,7 @@ fn refusals_name_the_setting_and_the_remedy() {
         (
             format!("{LEAST} --memory-limit 32MiB"),
             "--memory-limit 32MiB: leaves too little besides the daemon and two rings of 16777216 \
-             bytes; give 52MiB or more, or a smaller --ring-size"
+             bytes; give 84MiB or more, or a smaller --ring-size"
                 .into(),
         ),
         (

@@ -1,6 +1,7 @@
 //! The figures at the end of a run: as JSON for scripts, as text for people.
 
 use std::fmt::Write as _;
+use std::time::Duration;
 
 use serde_json::{Map, Value as Json, json};
 
@@ -97,11 +98,18 @@ fn show(value: &Value) -> String {
             let total: u64 = counts.iter().map(|(_, count)| count).sum();
             format!("{total} ({})", happened.join(", "))
         }
-        Value::Times(lag) => format!(
-            "p50 {:?}, p99 {:?}, max {:?}",
-            lag.quantile(0.5),
-            lag.quantile(0.99),
-            lag.max()
-        ),
+        Value::Times(lag) => {
+            let [p50, p99] = [0.5, 0.99].map(|share| time(lag.quantile(share)));
+            format!("p50 {p50}, p99 {p99}, max {}", time(lag.max()))
+        }
+    }
+}
+
+/// A waiting time for a reader.
+pub(crate) fn time(duration: Duration) -> String {
+    match duration.as_micros() {
+        micros @ ..1_000 => format!("{micros} us"),
+        micros @ ..1_000_000 => format!("{:.1} ms", micros as f64 / 1e3),
+        micros => format!("{:.1} s", micros as f64 / 1e6),
     }
 }
