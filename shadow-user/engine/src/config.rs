@@ -13,6 +13,8 @@ pub struct EngineConfig {
     pub shadow: SocketAddr,
     /// Where the shadow sees its clients; addresses of the shadow's family.
     pub source: Source,
+    /// How the shadow's application learns the client's address.
+    pub client_address: ClientAddress,
     /// Longest IP packet toward the shadow, octets.
     pub path_mtu: u16,
     /// Key of this run for sequence numbers and hash tables.
@@ -37,6 +39,18 @@ pub struct EngineConfig {
     pub hole_timeout: Duration,
     /// Capture and account, send nothing.
     pub dry_run: bool,
+}
+
+/// How the shadow's application learns the client's address (`--client-address`).
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub enum ClientAddress {
+    /// Not at all, or from the packets where they carry it.
+    #[default]
+    None,
+    /// From the PROXY protocol's header, version 2, before the stream.
+    ProxyProtocolV2,
+    /// From a header line that is added to every HTTP/1 request.
+    XForwardedFor,
 }
 
 /// What happens to a turn whose gate timeout is reached.
@@ -66,6 +80,7 @@ impl EngineConfig {
         Self {
             shadow,
             source: Source::Own { address, ports: 16_384..=32_767 },
+            client_address: ClientAddress::default(),
             path_mtu: 1_500,
             secret,
             memory_limit: 192 << 20,

@@ -19,7 +19,7 @@ mod sources;
 pub mod time;
 pub mod wire;
 
-pub use config::{EngineConfig, GateAction, Pace};
+pub use config::{ClientAddress, EngineConfig, GateAction, Pace};
 pub use engine::Engine;
 pub use iss::Secret;
 pub use sources::{Network, Source};

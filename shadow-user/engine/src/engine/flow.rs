@@ -49,9 +49,12 @@ impl FlowKey {
 
     /// The client's address and port.
     pub(crate) fn client(&self) -> SocketAddr {
-        let address = Ipv6Addr::from(self.client);
-        let address = address.to_ipv4_mapped().map_or(IpAddr::V6(address), IpAddr::V4);
-        SocketAddr::new(address, self.ports[0])
+        unmapped(self.client, self.ports[0])
+    }
+
+    /// Production's address and port.
+    pub(crate) fn production(&self) -> SocketAddr {
+        unmapped(self.production, self.ports[1])
     }
 }
 
@@ -60,6 +63,11 @@ fn mapped(address: SocketAddr) -> [u8; 16] {
         IpAddr::V4(ip) => ip.to_ipv6_mapped().octets(),
         IpAddr::V6(ip) => ip.octets(),
     }
+}
+
+fn unmapped(octets: [u8; 16], port: u16) -> SocketAddr {
+    let address = Ipv6Addr::from(octets);
+    SocketAddr::new(address.to_ipv4_mapped().map_or(IpAddr::V6(address), IpAddr::V4), port)
 }
 
 /// What is known of a flow.

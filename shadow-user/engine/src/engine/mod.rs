@@ -406,10 +406,16 @@ impl Engine {
 
     /// Begins the session of a flow whose handshake `segment` completes.
     fn open(&mut self, id: FlowId, segment: &Segment<'_>, captured_at: Instant, now: Instant) {
-        let Some(Stage::Handshake(syn)) = self.flows.get_mut(id).map(|flow| &mut flow.stage) else {
+        let Some(Flow { key, stage: Stage::Handshake(syn), .. }) = self.flows.get_mut(id) else {
             return;
         };
-        let opening = Opening { first: syn.isn + 1, ack: segment.ack, captured_at };
+        let opening = Opening {
+            first: syn.isn + 1,
+            ack: segment.ack,
+            captured_at,
+            client: key.client(),
+            production: key.production(),
+        };
         let (offer, isn) = (syn.offer, syn.isn);
         let data = std::mem::take(&mut syn.data);
         self.begin(id, &opening, offer, now);
@@ -423,7 +429,14 @@ impl Engine {
 
     /// Begins the session of a flow that was open before the mirror, at a request.
     fn join(&mut self, id: FlowId, segment: &Segment<'_>, captured_at: Instant, now: Instant) {
-        let opening = Opening { first: segment.seq, ack: segment.ack, captured_at };
+        let Some(key) = self.flows.get_mut(id).map(|flow| flow.key) else { return };
+        let opening = Opening {
+            first: segment.seq,
+            ack: segment.ack,
+            captured_at,
+            client: key.client(),
+            production: key.production(),
+        };
         let headers = if self.config.shadow.is_ipv4() { 40 } else { 60 };
         let offer = Offer {
             mss: self.config.path_mtu.saturating_sub(headers),
@@ -438,7 +451,6 @@ impl Engine {
         if self.memory >= self.config.memory_limit {
             return self.skip(id, Skipped::Memory, now);
         }
-        let Some(peer) = self.flows.get_mut(id).map(|flow| flow.key.client()) else { return };
         let client = if self.config.dry_run {
             None
         } else {
@@ -446,7 +458,8 @@ impl Engine {
                 return self.skip(id, Skipped::CircuitOpen, now);
             }
             let flows = &self.flows;
-            let Some(local) = self.sources.take(peer, |local| flows.find_local(local).is_some())
+            let Some(local) =
+                self.sources.take(opening.client, |local| flows.find_local(local).is_some())
             else {
                 return self.skip(id, Skipped::NoPort, now);
             };

@@ -1,6 +1,7 @@
 //! One flow's mirror: reassembly, gating, and the emulated client.
 
 mod gate;
+mod shape;
 mod stream;
 
 use std::net::SocketAddr;
@@ -11,6 +12,7 @@ use crate::config::EngineConfig;
 use crate::reassembly::{Delivery, Outcome, QueueError, Reassembler};
 use crate::seq::SeqNum;
 use crate::session::gate::{Close, Gate, GatePolicy};
+use crate::session::shape::Shape;
 use crate::session::stream::Stream;
 use crate::time::{Duration, Instant};
 use crate::wire::{self, IcmpError, IcmpReason, Segment};
@@ -27,6 +29,10 @@ pub(crate) struct Opening {
     pub(crate) ack: SeqNum,
     /// When it was captured.
     pub(crate) captured_at: Instant,
+    /// The client's address and port.
+    pub(crate) client: SocketAddr,
+    /// Production's address and port.
+    pub(crate) production: SocketAddr,
 }
 
 /// One flow's mirror.
@@ -37,6 +43,8 @@ pub(crate) struct Session {
     gate: Gate,
     /// None in a dry run.
     client: Option<Client>,
+    /// What is added to the stream on its way, if anything.
+    shape: Option<Box<Shape>>,
     /// Where `acknowledged` octets of production's answers end in its sequence space.
     production: (SeqNum, u64),
     /// Octets of the stream that the shadow has acknowledged and the books know of.
@@ -66,11 +74,16 @@ impl Session {
     /// session only counts.
     pub(crate) fn new(
         opening: &Opening,
-        client: Option<Client>,
+        mut client: Option<Client>,
         config: &EngineConfig,
         now: Instant,
     ) -> Self {
+        let shape = client.as_mut().and_then(|client| {
+            let write = |bytes: &[u8]| client.write(bytes);
+            Shape::new(config.client_address, opening.client, opening.production, write)
+        });
         Self {
+            shape: shape.map(Box::new),
             reassembler: Reassembler::new(opening.first, config.flow_limit),
             stream: Stream::default(),
             gate: Gate::new(opening.captured_at, now),
@@ -121,12 +134,15 @@ impl Session {
         if self.closed {
             return Some(IgnoredPacket::FlowEnded);
         }
-        let Self { reassembler, stream, gate, client, production, .. } = self;
+        let Self { reassembler, stream, gate, client, shape, production, .. } = self;
         let outcome = reassembler.insert(segment, captured_at, &mut |delivery: Delivery<'_>| {
             let acknowledged = advance_ack(production, delivery.ack);
-            stream.push(delivery.bytes, acknowledged, delivery.captured_at, gate, books);
-            if let Some(client) = client {
-                client.write(delivery.bytes);
+            let Delivery { bytes, captured_at, .. } = delivery;
+            stream.push(bytes, acknowledged, captured_at, gate, shape.as_deref_mut(), books);
+            match (client.as_mut(), shape.as_deref_mut()) {
+                (Some(client), Some(shape)) => shape.push(bytes, |bytes| client.write(bytes)),
+                (Some(client), None) => client.write(bytes),
+                (None, _) => {}
             }
         });
         match outcome {
@@ -154,7 +170,7 @@ impl Session {
                 crate::reassembly::End::Reset => Close::Reset,
             };
             self.stream.push_close(close, self.production.1, captured_at, &mut self.gate);
-            self.closed = true;
+            self.close_stream();
         }
         None
     }
@@ -218,15 +234,13 @@ impl Session {
                     if !self.connected {
                         self.handshake = Some(Handshake::Failed);
                     }
-                    let acknowledged = client.acknowledged();
-                    Self::deliver(&mut self.delivered, &mut self.stream, acknowledged, books);
+                    self.deliver(books);
                     self.end = Some(self.end_of(close));
                     return;
                 }
             }
         }
-        let acknowledged = client.acknowledged();
-        Self::deliver(&mut self.delivered, &mut self.stream, acknowledged, books);
+        self.deliver(books);
         let policy = GatePolicy {
             timeout: config.gate_timeout,
             action: config.gate_action,
@@ -237,7 +251,8 @@ impl Session {
             return;
         }
         let Some(client) = &mut self.client else { return };
-        client.release(self.gate.released());
+        let released = self.gate.released();
+        client.release(self.shape.as_ref().map_or(released, |shape| shape.sent(released)));
         match self.gate.close() {
             Some(Close::Fin) => client.close(),
             Some(Close::Reset) => self.reset_due = true,
@@ -275,7 +290,7 @@ impl Session {
             self.abort(Aborted::Stopped);
             return;
         }
-        self.closed = true;
+        self.close_stream();
         // Whoever stops the mirror did not see the client leave: wait for the answers as a client would.
         let heard_all = self.production.1 + 1;
         self.stream.push_close(Close::Fin, heard_all, now, &mut self.gate);
@@ -357,13 +372,26 @@ impl Session {
             + self.reassembler.memory()
             + self.stream.memory()
             + self.gate.memory()
+            + self.shape.as_ref().map_or(0, |shape| shape.memory())
             + self.client.as_ref().map_or(0, Client::memory)
     }
 
-    fn deliver(delivered: &mut u64, stream: &mut Stream, acknowledged: u64, books: &mut Books) {
-        books.bytes.delivered += acknowledged - *delivered;
-        *delivered = acknowledged;
-        stream.delivered(acknowledged, books);
+    /// Files what the shadow has acknowledged by now.
+    fn deliver(&mut self, books: &mut Books) {
+        let Some(client) = &self.client else { return };
+        let sent = client.acknowledged();
+        let acknowledged = self.shape.as_mut().map_or(sent, |shape| shape.received(sent));
+        books.bytes.delivered += acknowledged - self.delivered;
+        self.delivered = acknowledged;
+        self.stream.delivered(acknowledged, books);
+    }
+
+    /// Nothing more of the client's stream will come.
+    fn close_stream(&mut self) {
+        self.closed = true;
+        if let (Some(client), Some(shape)) = (&mut self.client, &mut self.shape) {
+            shape.finish(|bytes| client.write(bytes));
+        }
     }
 
     fn end_of(&self, close: client::Close) -> FlowEnd {

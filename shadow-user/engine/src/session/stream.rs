@@ -8,6 +8,7 @@ use crate::http::{
     Recognition, RequestEvent, Requests, ResponseEvent, Responses, looks_like_request,
 };
 use crate::session::gate::{Close, Gate, Need};
+use crate::session::shape::Shape;
 use crate::time::Instant;
 
 /// How turns are told apart.
@@ -79,6 +80,7 @@ impl Stream {
         acknowledged: u64,
         captured_at: Instant,
         gate: &mut Gate,
+        mut shape: Option<&mut Shape>,
         books: &mut Books,
     ) {
         let begin = self.captured;
@@ -128,10 +130,16 @@ impl Stream {
                 } else {
                     *started += 1;
                     *within = true;
+                    if let Some(shape) = &mut shape {
+                        shape.request_started(offset);
+                    }
                 }
             }
             RequestEvent::Head { offset, method, expects_continue, .. } => {
                 responses.expect(method);
+                if let Some(shape) = &mut shape {
+                    shape.head_ended(offset);
+                }
                 *expects_continue_at = expects_continue.then_some(offset);
             }
             RequestEvent::Ended { offset } => {
@@ -145,6 +153,9 @@ impl Stream {
         if parsed.is_err() {
             // A stream that only began like HTTP/1.
             self.turns = Turns::Acknowledgments;
+            if let Some(shape) = shape {
+                shape.no_request();
+            }
         }
         gate.push(self.captured, need, captured_at);
     }
