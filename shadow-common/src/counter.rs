@@ -49,7 +49,8 @@ counters! {
 }
 
 counters! {
-    /// What became of a shadow's packet in the guard. Everything counted here was dropped.
+    /// What became of a shadow's packet in the guard, or of a report about the mirror's own. All but
+    /// the reports were dropped.
     GuardCounter {
         /// Copied to the ring, then dropped.
         Captured = "captured",
@@ -63,5 +64,9 @@ counters! {
         Fragment = "fragment",
         /// Its headers are cut short or contradict themselves.
         Malformed = "malformed",
+        /// An ICMP error about a packet of the mirror reached the ring; passed on.
+        Icmp = "icmp",
+        /// An ICMP error about a packet of the mirror could not be copied; passed on.
+        IcmpLost = "icmp_lost",
     }
 }

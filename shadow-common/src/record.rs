@@ -47,6 +47,7 @@ pub const MAX_PARTS: usize = MAX_PACKET_LEN.div_ceil(MAX_PART_LEN);
 pub enum RecordKind {
     /// From a client to production, copied by the tap.
     Request = 0,
-    /// From the shadow to the mirror, copied (and dropped) by the guard.
+    /// From the shadow to the mirror, copied (and dropped) by the guard; or an ICMP error about a
+    /// packet of the mirror, copied (and passed on).
     Reply = 1,
 }

@@ -34,6 +34,13 @@ pub fn load<T: Pod>(ctx: &TcContext, origin: Origin, offset: u32) -> Option<T> {
     }
 }
 
+/// Reads a value at `offset` into its place; false beyond the end.
+#[inline(always)]
+pub fn load_into<T: Pod>(ctx: &TcContext, origin: Origin, offset: u32, to: &mut T) -> bool {
+    // SAFETY: any bits are a valid `T`.
+    unsafe { copy(ctx, origin, offset, core::ptr::from_mut(to).cast(), size_of::<T>() as u32) }
+}
+
 /// Copies `len` bytes at `offset` to `to`; false when there are not as many.
 ///
 /// # Safety
@@ -66,15 +73,23 @@ pub fn protocol(ctx: &TcContext) -> u16 {
 /// in it is the packet's, and what follows is what the network header has.
 #[inline(always)]
 pub fn link(ctx: &TcContext) -> Origin {
-    let ethernet = Origin::Link(ETHERNET_LEN);
-    let none = Origin::Link(0);
-    let Some(ethertype) = load::<[u8; 2]>(ctx, none, ETHERNET_LEN - 2) else { return none };
+    Origin::Link(link_len(ctx))
+}
+
+/// Not inlined: what it compares has no room on its callers' stacks.
+#[inline(never)]
+fn link_len(ctx: &TcContext) -> u32 {
+    let Some(ethertype) = load::<[u8; 2]>(ctx, Origin::Link(0), ETHERNET_LEN - 2) else { return 0 };
     if u16::from_ne_bytes(ethertype) != protocol(ctx) {
-        return none;
+        return 0;
     }
-    // A packet without a link's header may have any two bytes there.
-    match (load::<[u32; 5]>(ctx, Origin::Network, 0), load::<[u32; 5]>(ctx, ethernet, 0)) {
-        (Some(expected), Some(found)) if expected != found => none,
-        _ => ethernet,
+    let (mut expected, mut found) = ([0_u64; 2], [0_u64; 2]);
+    if load_into(ctx, Origin::Network, 0, &mut expected)
+        && load_into(ctx, Origin::Link(ETHERNET_LEN), 0, &mut found)
+        && (expected[0] != found[0] || expected[1] != found[1])
+    {
+        // A packet without a link's header may have any two bytes there.
+        return 0;
     }
+    ETHERNET_LEN
 }

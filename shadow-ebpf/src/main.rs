@@ -42,7 +42,8 @@ pub fn tap(ctx: TcContext) -> i32 {
 #[classifier]
 pub fn guard(ctx: TcContext) -> i32 {
     match guard::guard(&ctx) {
-        None => NEXT,
+        // What a router reports is the kernel's to know as well.
+        None | Some(GuardCounter::Icmp | GuardCounter::IcmpLost) => NEXT,
         Some(
             GuardCounter::Captured
             | GuardCounter::RingFull

@@ -1,14 +1,14 @@
-//! From a packet to the TCP segment's addresses and ports.
+//! From a frame to the packet's addresses and ports.
 //!
 //! Reads from the network header on. The kernel has taken the outermost VLAN tag out
-//! of the packet before TC ingress; further ones stand between the network
-//! header and the IP header.
+//! of the packet before TC ingress; further ones stand between the network header and
+//! the IP header.
 
 use aya_ebpf::programs::TcContext;
-use bytemuck::Pod;
+use bytemuck::{Pod, Zeroable};
 use shadow_common::{Address, MAX_PACKET_LEN};
 
-use crate::frame::{self, Origin, load};
+use crate::frame::{self, Origin, load, load_into};
 
 const ETH_P_IP: u16 = 0x0800;
 const ETH_P_IPV6: u16 = 0x86dd;
@@ -16,10 +16,16 @@ const ETH_P_8021Q: u16 = 0x8100;
 const ETH_P_8021AD: u16 = 0x88a8;
 
 const IPPROTO_HOPOPTS: u8 = 0;
+const IPPROTO_ICMP: u8 = 1;
 const IPPROTO_TCP: u8 = 6;
 const IPPROTO_ROUTING: u8 = 43;
 const IPPROTO_FRAGMENT: u8 = 44;
+const IPPROTO_ICMPV6: u8 = 58;
 const IPPROTO_DSTOPTS: u8 = 60;
+
+const ICMP_UNREACHABLE: u8 = 3; // of which code 4 is "fragmentation needed"
+const ICMPV6_UNREACHABLE: u8 = 1;
+const ICMPV6_TOO_BIG: u8 = 2;
 
 /// In-band VLAN tags that are looked behind.
 const MAX_TAGS: u32 = 2;
@@ -29,23 +35,24 @@ const MAX_EXTENSIONS: u32 = 6;
 const IPV4_HEADER_LEN: u32 = 20;
 const IPV6_HEADER_LEN: u32 = 40;
 const TCP_HEADER_LEN: u32 = 20;
+const ICMP_HEADER_LEN: u32 = 8;
 
-/// Why a packet holds no segment that could be selected.
-pub enum Skip {
-    /// Not IP, or not TCP: none of ours.
-    NotTcp,
+/// What a frame holds.
+#[derive(Clone, Copy)]
+#[repr(u32)]
+pub enum Found {
+    /// A TCP segment with its ports; perhaps the first fragment of one.
+    Segment,
+    /// A whole ICMP message of the packet's family.
+    Icmp,
+    /// Not IP, or another protocol.
+    Other,
     /// A TCP packet's fragment that has no ports.
     Fragment,
-    /// IP headers that contradict themselves, or a packet that ends before they do.
+    /// IP headers that contradict themselves.
     Malformed,
-}
-
-/// Why headers could not be read.
-enum Failed {
-    /// The packet ends before them, or its linear part does.
+    /// A packet that ends before its headers do.
     Short,
-    /// There is no segment to select.
-    Skip(Skip),
 }
 
 /// Why a packet's length cannot be used.
@@ -56,16 +63,8 @@ pub enum BadLength {
     Malformed,
 }
 
-/// The network header and what follows, up to the ports of an ordinary segment.
-#[derive(Clone, Copy)]
-#[repr(C)]
-enum Head {
-    V4(HeadV4),
-    V6(HeadV6),
-}
-
 /// An IPv4 header without options, then the first four bytes behind it.
-#[derive(Clone, Copy, Pod, bytemuck::Zeroable)]
+#[derive(Clone, Copy, Pod, Zeroable)]
 #[repr(C, align(4))]
 struct HeadV4 {
     version_ihl: u8,
@@ -76,13 +75,13 @@ struct HeadV4 {
     ttl: u8,
     protocol: u8,
     checksum: [u8; 2],
-    source: [u8; 4],
-    destination: [u8; 4],
+    source: u32,
+    destination: u32,
     ports: Ports,
 }
 
 /// An IPv6 header, then the first four bytes behind it.
-#[derive(Clone, Copy, Pod, bytemuck::Zeroable)]
+#[derive(Clone, Copy, Pod, Zeroable)]
 #[repr(C, align(4))]
 struct HeadV6 {
     version_flow: [u8; 4],
@@ -95,68 +94,96 @@ struct HeadV6 {
 }
 
 /// A TCP header's ports, network byte order.
-#[derive(Clone, Copy, Pod, bytemuck::Zeroable)]
+#[derive(Clone, Copy, Default, Pod, Zeroable)]
 #[repr(C)]
 pub struct Ports {
     pub source: [u8; 2],
     pub destination: [u8; 2],
 }
 
-/// A TCP segment in a packet.
-pub struct Segment {
-    pub ports: Ports,
-    /// The first fragment of a packet, which alone has ports.
-    pub fragment: bool,
+/// A packet whose IP headers were read. Read in place: a program has 512 bytes of stack.
+pub struct Packet {
     /// From where its headers could be read.
     pub origin: Origin,
     /// Where the IP header begins, counted from the network header.
     pub offset: u32,
-    /// Where the TCP header begins, counted from the IP header.
+    /// Where the header behind the IP headers begins, counted from the first of them.
     transport: u32,
+    /// The first fragment of a packet.
+    pub fragment: bool,
+    /// Of a segment.
+    pub ports: Ports,
+    is_v6: bool,
     head: Head,
 }
 
-impl Segment {
-    /// Source address.
+/// The head of either family: `v6` when the packet `is_v6`.
+#[derive(Clone, Copy)]
+#[repr(C)]
+union Head {
+    none: (),
+    v4: HeadV4,
+    v6: HeadV6,
+}
+
+impl Packet {
+    /// A place for a packet.
     #[inline(always)]
-    pub fn source(&self) -> Address {
-        match &self.head {
-            Head::V4(head) => Address::from_v4(head.source),
-            Head::V6(head) => head.source,
+    pub fn new() -> Self {
+        Self {
+            origin: Origin::Network,
+            offset: 0,
+            transport: 0,
+            fragment: false,
+            ports: Ports::default(),
+            is_v6: false,
+            head: Head { none: () },
         }
     }
 
-    /// Destination address.
     #[inline(always)]
-    pub fn destination(&self) -> Address {
-        match &self.head {
-            Head::V4(head) => Address::from_v4(head.destination),
-            Head::V6(head) => head.destination,
-        }
+    fn v4(&mut self) -> &mut HeadV4 {
+        // SAFETY: any bits are a valid head; the verifier refuses to read what was not written.
+        unsafe { &mut self.head.v4 }
+    }
+
+    #[inline(always)]
+    fn v6(&mut self) -> &mut HeadV6 {
+        // SAFETY: as for `v4`.
+        unsafe { &mut self.head.v6 }
+    }
+
+    /// Writes the source address to its place in a key.
+    #[inline(always)]
+    pub fn source(&mut self, to: &mut Address) {
+        *to = if self.is_v6 { self.v6().source } else { mapped(self.v4().source) };
+    }
+
+    /// Writes the destination address to its place in a key.
+    #[inline(always)]
+    pub fn destination(&mut self, to: &mut Address) {
+        *to = if self.is_v6 { self.v6().destination } else { mapped(self.v4().destination) };
     }
 
     /// The wildcard of the packet's family.
     #[inline(always)]
-    pub fn any(&self) -> Address {
-        match &self.head {
-            Head::V4(_) => Address::ANY_V4,
-            Head::V6(_) => Address::ANY_V6,
-        }
+    pub fn any(&mut self) -> Address {
+        if self.is_v6 { Address::ANY_V6 } else { Address::ANY_V4 }
     }
 
     /// Bytes of the whole packet by its IP header, without the link's padding.
     #[inline(always)]
-    pub fn packet_len(&self, ctx: &TcContext) -> Result<u32, BadLength> {
-        let stated = match &self.head {
-            Head::V4(head) => u32::from(u16::from_be_bytes(head.total_length)),
-            Head::V6(head) => {
-                // BIG TCP leaves the length zero, as RFC 2675 does (kernel 5.19).
-                match u32::from(u16::from_be_bytes(head.payload_length)) {
-                    0 => 0,
-                    payload => IPV6_HEADER_LEN + payload,
-                }
+    pub fn len(&mut self, ctx: &TcContext) -> Result<u32, BadLength> {
+        let stated = if self.is_v6 {
+            // BIG TCP leaves the length zero, as RFC 2675 does (kernel 5.19).
+            match u32::from(u16::from_be_bytes(self.v6().payload_length)) {
+                0 => 0,
+                payload => IPV6_HEADER_LEN + payload,
             }
+        } else {
+            u32::from(u16::from_be_bytes(self.v4().total_length))
         };
+        // An ICMP error is at least as long as this, too.
         if stated >= self.transport + TCP_HEADER_LEN {
             return Ok(stated);
         }
@@ -167,23 +194,31 @@ impl Segment {
     }
 }
 
-/// Finds the TCP segment in a packet.
+/// The mapped form of an IPv4 address, made of words.
 #[inline(always)]
-pub fn segment(ctx: &TcContext) -> Result<Segment, Skip> {
-    match read(ctx, Origin::Network) {
-        Ok(segment) => Ok(segment),
-        Err(Failed::Skip(skip)) => Err(skip),
-        // Some drivers leave the headers outside the linear part.
-        Err(Failed::Short) => match read(ctx, frame::link(ctx)) {
-            Ok(segment) => Ok(segment),
-            Err(Failed::Skip(skip)) => Err(skip),
-            Err(Failed::Short) => Err(Skip::Malformed),
-        },
+fn mapped(v4: u32) -> Address {
+    bytemuck::cast([0, 0, 0xffff_u32.to_be(), v4])
+}
+
+/// Reads the headers of the packet in a frame.
+#[inline(always)]
+pub fn headers(ctx: &TcContext, packet: &mut Packet) -> Found {
+    match read(ctx, packet) {
+        Some(found) => found,
+        None => headers_anywhere(ctx, packet),
     }
 }
 
+/// Some drivers leave the headers outside the linear part.
+#[inline(never)]
+fn headers_anywhere(ctx: &TcContext, packet: &mut Packet) -> Found {
+    packet.origin = frame::link(ctx);
+    read(ctx, packet).unwrap_or(Found::Short)
+}
+
+/// `None` when the headers cannot be reached from the packet's origin.
 #[inline(always)]
-fn read(ctx: &TcContext, origin: Origin) -> Result<Segment, Failed> {
+fn read(ctx: &TcContext, packet: &mut Packet) -> Option<Found> {
     let mut protocol = frame::protocol(ctx);
     let mut offset = 0;
     for _ in 0..MAX_TAGS {
@@ -191,99 +226,126 @@ fn read(ctx: &TcContext, origin: Origin) -> Result<Segment, Failed> {
             break;
         }
         // What is left of a tag here: its control information, then the type of what follows.
-        let tag: [[u8; 2]; 2] = load(ctx, origin, offset).ok_or(Failed::Short)?;
+        let tag: [[u8; 2]; 2] = load(ctx, packet.origin, offset)?;
         protocol = u16::from_ne_bytes(tag[1]);
         offset += 4;
     }
+    packet.offset = offset;
     if protocol == ETH_P_IP.to_be() {
-        ipv4(ctx, origin, offset)
+        read_v4(ctx, packet)
     } else if protocol == ETH_P_IPV6.to_be() {
-        ipv6(ctx, origin, offset)
+        read_v6(ctx, packet)
     } else {
-        Err(Failed::Skip(Skip::NotTcp))
+        Some(Found::Other)
     }
 }
 
 #[inline(always)]
-fn ipv4(ctx: &TcContext, origin: Origin, offset: u32) -> Result<Segment, Failed> {
-    // Shorter than this is no TCP packet, and no whole packet of any usual protocol.
-    let head: HeadV4 = load(ctx, origin, offset).ok_or(Failed::Short)?;
-    if head.version_ihl >> 4 != 4 {
-        return Err(Failed::Skip(Skip::Malformed));
+fn read_v4(ctx: &TcContext, packet: &mut Packet) -> Option<Found> {
+    let (origin, offset) = (packet.origin, packet.offset);
+    packet.is_v6 = false;
+    if !load_into(ctx, origin, offset, packet.v4()) {
+        return None;
     }
-    if head.protocol != IPPROTO_TCP {
-        return Err(Failed::Skip(Skip::NotTcp));
+    let version_ihl = packet.v4().version_ihl;
+    let protocol = packet.v4().protocol;
+    let fragment = packet.v4().fragment;
+    packet.transport = u32::from(version_ihl & 0x0f) * 4;
+    if version_ihl >> 4 != 4 || packet.transport < IPV4_HEADER_LEN {
+        return Some(Found::Malformed);
     }
-    let fragment = u16::from_be_bytes(head.fragment);
-    let more = fragment & 0x2000 != 0;
+    let fragment = u16::from_be_bytes(fragment);
+    packet.fragment = fragment & 0x2000 != 0;
+    if protocol != IPPROTO_TCP {
+        let whole = fragment & 0x3fff == 0;
+        return Some(if protocol == IPPROTO_ICMP && whole { Found::Icmp } else { Found::Other });
+    }
     if fragment & 0x1fff != 0 {
-        return Err(Failed::Skip(Skip::Fragment));
+        return Some(Found::Fragment);
     }
-    let transport = u32::from(head.version_ihl & 0x0f) * 4;
-    let ports = if transport == IPV4_HEADER_LEN {
-        head.ports
-    } else if transport > IPV4_HEADER_LEN {
-        load(ctx, origin, offset + transport).ok_or(Failed::Short)?
+    packet.ports = if packet.transport == IPV4_HEADER_LEN {
+        packet.v4().ports
     } else {
-        return Err(Failed::Skip(Skip::Malformed));
+        load(ctx, origin, offset + packet.transport)?
     };
-    Ok(Segment { ports, fragment: more, origin, offset, transport, head: Head::V4(head) })
+    Some(Found::Segment)
 }
 
 #[inline(always)]
-fn ipv6(ctx: &TcContext, origin: Origin, offset: u32) -> Result<Segment, Failed> {
-    // Shorter than this is no TCP packet.
-    let head: HeadV6 = load(ctx, origin, offset).ok_or(Failed::Short)?;
-    if head.version_flow[0] >> 4 != 6 {
-        return Err(Failed::Skip(Skip::Malformed));
+fn read_v6(ctx: &TcContext, packet: &mut Packet) -> Option<Found> {
+    let (origin, offset) = (packet.origin, packet.offset);
+    packet.is_v6 = true;
+    if !load_into(ctx, origin, offset, packet.v6()) {
+        return None;
     }
-    if head.next_header == IPPROTO_TCP {
-        let ports = head.ports;
-        return Ok(Segment {
-            ports,
-            fragment: false,
-            origin,
-            offset,
-            transport: IPV6_HEADER_LEN,
-            head: Head::V6(head),
-        });
+    let version = packet.v6().version_flow[0] >> 4;
+    let mut next_header = packet.v6().next_header;
+    packet.transport = IPV6_HEADER_LEN;
+    packet.fragment = false;
+    if version != 6 {
+        return Some(Found::Malformed);
     }
-    let mut next_header = head.next_header;
-    let mut transport = IPV6_HEADER_LEN;
-    let mut more = false;
+    if next_header == IPPROTO_TCP {
+        packet.ports = packet.v6().ports;
+        return Some(Found::Segment);
+    }
     for _ in 0..MAX_EXTENSIONS {
+        let at = offset + packet.transport;
         match next_header {
             IPPROTO_HOPOPTS | IPPROTO_ROUTING | IPPROTO_DSTOPTS => {
-                let [next, len]: [u8; 2] =
-                    load(ctx, origin, offset + transport).ok_or(Failed::Short)?;
+                let [next, len]: [u8; 2] = load(ctx, origin, at)?;
                 next_header = next;
                 // RFC 8200, 4.3: "Length … in 8-octet units, not including the first 8 octets."
-                transport += (u32::from(len) + 1) * 8;
+                packet.transport += (u32::from(len) + 1) * 8;
             }
             IPPROTO_FRAGMENT => {
-                let [next, _, high, low]: [u8; 4] =
-                    load(ctx, origin, offset + transport).ok_or(Failed::Short)?;
+                let [next, _, high, low]: [u8; 4] = load(ctx, origin, at)?;
                 let fragment = u16::from_be_bytes([high, low]);
                 if fragment & !7 != 0 {
-                    // The header that follows names the first fragment's payload.
-                    let skip = if next == IPPROTO_TCP { Skip::Fragment } else { Skip::NotTcp };
-                    return Err(Failed::Skip(skip));
+                    // The fragment header names what the first fragment begins with.
+                    return Some(if next == IPPROTO_TCP { Found::Fragment } else { Found::Other });
                 }
-                more = fragment & 1 != 0;
+                packet.fragment = fragment & 1 != 0;
                 next_header = next;
-                transport += 8;
+                packet.transport += 8;
             }
             _ => break,
         }
     }
-    match next_header {
+    Some(match next_header {
         IPPROTO_TCP => {
-            let ports = load(ctx, origin, offset + transport).ok_or(Failed::Short)?;
-            Ok(Segment { ports, fragment: more, origin, offset, transport, head: Head::V6(head) })
+            packet.ports = load(ctx, origin, offset + packet.transport)?;
+            Found::Segment
         }
-        IPPROTO_HOPOPTS | IPPROTO_ROUTING | IPPROTO_DSTOPTS | IPPROTO_FRAGMENT => {
-            Err(Failed::Skip(Skip::Malformed))
+        IPPROTO_ICMPV6 if !packet.fragment => Found::Icmp,
+        IPPROTO_HOPOPTS | IPPROTO_ROUTING | IPPROTO_DSTOPTS | IPPROTO_FRAGMENT => Found::Malformed,
+        _ => Found::Other,
+    })
+}
+
+/// Reads the head of the segment that an ICMP error quotes: "unreachable", or too long for
+/// the path (RFC 792, RFC 1191, RFC 4443). False for any other message.
+///
+/// Only segments as the mirror sends them are found: without options or extension headers.
+#[inline(always)]
+pub fn quoted(ctx: &TcContext, icmp: &Packet, quoted: &mut Packet) -> bool {
+    let origin = icmp.origin;
+    let at = icmp.offset + icmp.transport;
+    let Some([kind]) = load::<[u8; 1]>(ctx, origin, at) else { return false };
+    quoted.is_v6 = icmp.is_v6;
+    if icmp.is_v6 {
+        if kind != ICMPV6_UNREACHABLE && kind != ICMPV6_TOO_BIG
+            || !load_into(ctx, origin, at + ICMP_HEADER_LEN, quoted.v6())
+        {
+            return false;
         }
-        _ => Err(Failed::Skip(Skip::NotTcp)),
+        quoted.ports = quoted.v6().ports;
+        quoted.v6().version_flow[0] >> 4 == 6 && quoted.v6().next_header == IPPROTO_TCP
+    } else {
+        if kind != ICMP_UNREACHABLE || !load_into(ctx, origin, at + ICMP_HEADER_LEN, quoted.v4()) {
+            return false;
+        }
+        quoted.ports = quoted.v4().ports;
+        quoted.v4().version_ihl == 0x45 && quoted.v4().protocol == IPPROTO_TCP
     }
 }

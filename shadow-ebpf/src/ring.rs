@@ -11,6 +11,7 @@ use aya_ebpf::programs::TcContext;
 use shadow_common::{MAX_PACKET_LEN, MAX_PART_LEN, MAX_PARTS, RecordHeader, RecordKind, Ring};
 
 use crate::frame::{self, Origin};
+use crate::parse::Packet;
 
 // Sizes stand in for the loader's.
 #[map]
@@ -46,7 +47,7 @@ pub enum Lost {
     Unreadable,
 }
 
-/// Copies the packet that begins `offset` behind the network header, all headers within `origin`.
+/// Copies the first `packet_len` bytes of a packet, from its IP header on.
 ///
 /// When a later part does not fit, the earlier ones stay: the consumer sees that the
 /// rest is missing.
@@ -54,8 +55,7 @@ pub enum Lost {
 pub fn copy(
     ctx: &TcContext,
     kind: RecordKind,
-    mut origin: Origin,
-    offset: u32,
+    packet: &Packet,
     packet_len: u32,
 ) -> Result<(), Lost> {
     if packet_len as usize > MAX_PACKET_LEN {
@@ -74,6 +74,7 @@ pub fn copy(
         cpu: unsafe { bpf_get_smp_processor_id() },
         kind: kind as u32,
     };
+    let Packet { mut origin, offset, .. } = *packet;
     let mut part_offset = 0;
     for _ in 0..MAX_PARTS {
         let part_len = i64::from(packet_len - part_offset).min(MAX_PART_LEN as i64);

@@ -2,9 +2,11 @@
 
 use aya_ebpf::macros::map;
 use aya_ebpf::maps::{Array, HashMap};
-use shadow_common::{GuardRule, MAX_SERVICES, MAX_SHADOWS, PORT_WORDS, ServiceKey, ShadowKey};
+use shadow_common::{
+    Address, GuardRule, MAX_SERVICES, MAX_SHADOWS, PORT_WORDS, ServiceKey, ShadowKey,
+};
 
-use crate::parse::Segment;
+use crate::parse::{Packet, Ports};
 
 /// One bit per port that any service has: most packets need no look further than this.
 #[map]
@@ -24,31 +26,65 @@ static SHADOWS: HashMap<ShadowKey, GuardRule> = HashMap::with_max_entries(MAX_SH
 
 /// Whether a segment goes to a mirrored service.
 #[inline(always)]
-pub fn to_service(segment: &Segment) -> bool {
-    let port = segment.ports.destination;
+pub fn to_service(packet: &mut Packet) -> bool {
+    let port = packet.ports.destination;
     if !has_port(&SERVICE_PORTS, port) {
         return false;
     }
-    let mut key = ServiceKey { address: segment.destination(), port, reserved: [0; 2] };
+    let mut key = ServiceKey { address: Address::ANY_V6, port, reserved: [0; 2] };
+    packet.destination(&mut key.address);
     if SERVICES.get_ptr(&key).is_some() {
         return true;
     }
-    key.address = segment.any();
+    key.address = packet.any();
     SERVICES.get_ptr(&key).is_some()
 }
 
 /// Whether a segment goes from a shadow to the mirror.
 #[inline(always)]
-pub fn from_shadow(segment: &Segment) -> bool {
-    let port = segment.ports.source;
+pub fn from_shadow(packet: &mut Packet) -> bool {
+    let Ports { source, destination } = packet.ports;
+    let Some(rule) = rule(source, |address| packet.source(address)) else { return false };
+    let mut local = Address::ANY_V6;
+    packet.destination(&mut local);
+    admits(rule, &local, destination)
+}
+
+/// Whether a segment goes from the mirror to a shadow.
+#[inline(always)]
+pub fn to_shadow(packet: &mut Packet) -> bool {
+    let Ports { source, destination } = packet.ports;
+    let Some(rule) = rule(destination, |address| packet.destination(address)) else { return false };
+    let mut local = Address::ANY_V6;
+    packet.source(&mut local);
+    admits(rule, &local, source)
+}
+
+/// The rule of a shadow, whose address is written by `address`.
+#[inline(always)]
+fn rule(port: [u8; 2], address: impl FnOnce(&mut Address)) -> Option<&'static GuardRule> {
     if !has_port(&SHADOW_PORTS, port) {
-        return false;
+        return None;
     }
-    let key = ShadowKey { address: segment.source(), port, reserved: [0; 2] };
+    let mut key = ShadowKey { address: Address::ANY_V6, port, reserved: [0; 2] };
+    address(&mut key.address);
     // SAFETY: the daemon replaces values whole, and a rule torn in between is read for one packet.
-    let Some(rule) = (unsafe { SHADOWS.get(&key) }) else { return false };
-    let port = u16::from_be_bytes(segment.ports.destination);
-    port >= rule.port_min && port <= rule.port_max && segment.destination() == rule.local
+    unsafe { SHADOWS.get(&key) }
+}
+
+/// Whether the mirror's end of a connection is one of the rule's.
+#[inline(always)]
+fn admits(rule: &GuardRule, local: &Address, port: [u8; 2]) -> bool {
+    let port = u16::from_be_bytes(port);
+    // By words: comparing bytes takes a loop, or much of the stack.
+    let expected: &[u32; 4] = bytemuck::cast_ref(&rule.local);
+    let found: &[u32; 4] = bytemuck::cast_ref(local);
+    port >= rule.port_min
+        && port <= rule.port_max
+        && expected[0] == found[0]
+        && expected[1] == found[1]
+        && expected[2] == found[2]
+        && expected[3] == found[3]
 }
 
 #[inline(always)]

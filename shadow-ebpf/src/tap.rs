@@ -4,7 +4,7 @@ use aya_ebpf::programs::TcContext;
 use aya_log_ebpf::warn;
 use shadow_common::{RecordKind, TapCounter};
 
-use crate::parse::{BadLength, Skip};
+use crate::parse::{BadLength, Found, Packet};
 use crate::ring::Lost;
 use crate::{counter, parse, ring, select};
 
@@ -21,24 +21,25 @@ pub fn tap(ctx: &TcContext) -> Option<TapCounter> {
 
 #[inline(always)]
 fn capture(ctx: &TcContext) -> Option<TapCounter> {
-    let segment = match parse::segment(ctx) {
-        Ok(segment) => segment,
-        Err(Skip::NotTcp) => return None,
-        Err(Skip::Fragment) => return Some(TapCounter::Fragment),
-        Err(Skip::Malformed) => return Some(TapCounter::Malformed),
-    };
-    if !select::to_service(&segment) {
+    let mut packet = Packet::new();
+    match parse::headers(ctx, &mut packet) {
+        Found::Segment => {}
+        Found::Icmp | Found::Other => return None,
+        Found::Fragment => return Some(TapCounter::Fragment),
+        Found::Malformed | Found::Short => return Some(TapCounter::Malformed),
+    }
+    if !select::to_service(&mut packet) {
         return None;
     }
-    if segment.fragment {
+    if packet.fragment {
         return Some(TapCounter::Fragment);
     }
-    let packet_len = match segment.packet_len(ctx) {
-        Ok(packet_len) => packet_len,
+    let len = match packet.len(ctx) {
+        Ok(len) => len,
         Err(BadLength::Oversize) => return Some(TapCounter::Oversize),
         Err(BadLength::Malformed) => return Some(TapCounter::Malformed),
     };
-    Some(match ring::copy(ctx, RecordKind::Request, segment.origin, segment.offset, packet_len) {
+    Some(match ring::copy(ctx, RecordKind::Request, &packet, len) {
         Ok(()) => TapCounter::Captured,
         Err(Lost::RingFull) => TapCounter::RingFull,
         Err(Lost::Oversize) => TapCounter::Oversize,

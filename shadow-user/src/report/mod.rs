@@ -74,7 +74,7 @@ fn packets(list: &mut List, snapshot: &Snapshot) {
     list.reasons(
         "packets.lost",
         "Packets of clients that were seen and not captured",
-        lost(&snapshot.kernel.tap, TapCounter::Captured),
+        lost(&snapshot.kernel.tap, &[TapCounter::Captured]),
     );
 }
 
@@ -142,7 +142,7 @@ fn shadow(list: &mut List, snapshot: &Snapshot) {
     list.reasons(
         "replies.lost",
         "Packets of the shadow that were dropped without a copy",
-        lost(&kernel.guard, GuardCounter::Captured),
+        lost(&kernel.guard, &[GuardCounter::Captured, GuardCounter::Icmp]),
     );
     list.count("gates.gated", "Turns that waited for the shadow's answer", books.gates.gated);
     list.count("gates.timed_out", "Turns that waited too long", books.gates.timed_out);
@@ -163,14 +163,13 @@ fn shadow(list: &mut List, snapshot: &Snapshot) {
     );
 }
 
-fn lost<C: Counter>(
-    counts: &Counts<C>,
-    captured: C,
-) -> impl Iterator<Item = (&'static str, u64)> + '_ {
-    let kept = captured.index();
+fn lost<'a, C: Counter>(
+    counts: &'a Counts<C>,
+    kept: &'static [C],
+) -> impl Iterator<Item = (&'static str, u64)> + 'a {
     counts
         .iter()
-        .filter(move |(counter, _)| counter.index() != kept)
+        .filter(|(counter, _)| kept.iter().all(|kept| kept.index() != counter.index()))
         .map(|(counter, count)| (counter.label(), count))
 }
 

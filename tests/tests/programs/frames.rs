@@ -81,6 +81,22 @@ pub fn shaped(from: &str, to: &str, payload: &[u8], shape: &Shape) -> Vec<u8> {
     bytes
 }
 
+/// An ICMP message of a router about a packet, with the packet's head quoted.
+pub fn report(to: &str, kind: u8, code: u8, about: &[u8]) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    let mtu = [0, 0, 0x05, 0x14];
+    match to.parse().unwrap() {
+        IpAddr::V4(to) => PacketBuilder::ipv4([203, 0, 113, 254], to.octets(), 60)
+            .icmpv4_raw(kind, code, mtu)
+            .write(&mut bytes, about),
+        IpAddr::V6(to) => PacketBuilder::ipv6([0xfe; 16], to.octets(), 60)
+            .icmpv6_raw(kind, code, mtu)
+            .write(&mut bytes, about),
+    }
+    .unwrap();
+    bytes
+}
+
 /// A packet in an Ethernet frame, behind the given tags.
 pub fn frame(tags: &[u16], packet: &[u8]) -> Vec<u8> {
     let ethertype: u16 = if packet[0] >> 4 == 6 { 0x86dd } else { 0x0800 };

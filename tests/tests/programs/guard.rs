@@ -3,7 +3,7 @@
 use shadow_common::RecordKind;
 
 use crate::bench::{Bench, DROP, NEXT};
-use crate::frames::{DOT1Q, Shape, frame, packet, shaped};
+use crate::frames::{DOT1Q, Shape, frame, packet, report, shaped};
 
 const SHADOW4: &str = "198.51.100.9:8080";
 const MIRROR4: &str = "192.0.2.80:20000";
@@ -91,4 +91,53 @@ fn the_tap_and_the_guard_do_not_see_each_others_packets() {
     bench.run("guard", &frame(&[], &request)).ignored();
     bench.run("tap", &frame(&[], &answer)).ignored();
     bench.run("tap", &frame(&[], &request)).copied(NEXT, &request);
+}
+
+/// Copied to the ring, and passed on.
+#[track_caller]
+fn reported(bench: &mut Bench, packet: &[u8]) {
+    let run = bench.run("guard", &frame(&[], packet));
+    assert_eq!((run.verdict, run.counted.as_slice()), (NEXT, &["icmp"][..]));
+    let [(header, copy)] = run.records.as_slice() else { panic!("{run:?}") };
+    assert_eq!((copy.as_slice(), header.kind), (packet, RecordKind::Reply as u32));
+}
+
+#[test]
+fn a_routers_report_about_the_mirrors_packet_is_copied_and_passed_on() {
+    let mut bench = bench();
+    let sent = packet(MIRROR4, SHADOW4, &[7; 1460]);
+    for (code, quoted) in [(4, 28), (4, 548), (1, 28), (13, 60)] {
+        reported(&mut bench, &report("192.0.2.80", 3, code, &sent[..quoted]));
+    }
+    bench.guard(SHADOW6, "2001:db8::80", 16_384, 32_767);
+    let sent6 = packet(MIRROR6, SHADOW6, &[7; 1440]);
+    for (kind, code, quoted) in [(2, 0, 48), (2, 0, 1232), (1, 0, 48)] {
+        reported(&mut bench, &report("2001:db8::80", kind, code, &sent6[..quoted]));
+    }
+}
+
+#[test]
+fn any_other_icmp_message_is_none_of_ours() {
+    let mut bench = bench();
+    let sent = packet(MIRROR4, SHADOW4, &[7; 100]);
+    let udp = Shape { udp: true, ..Shape::default() };
+    for (name, packet) in [
+        ("echo request", report("192.0.2.80", 8, 0, &sent[..28])),
+        ("time exceeded", report("192.0.2.80", 11, 0, &sent[..28])),
+        ("another port", report("192.0.2.80", 3, 4, &packet(MIRROR4, "198.51.100.9:80", b"x"))),
+        ("another shadow", report("192.0.2.80", 3, 4, &packet(MIRROR4, "192.0.2.9:8080", b"x"))),
+        (
+            "not the mirror's port",
+            report("192.0.2.80", 3, 4, &packet("192.0.2.80:9", SHADOW4, b"")),
+        ),
+        ("UDP", report("192.0.2.80", 3, 4, &shaped(MIRROR4, SHADOW4, b"x", &udp))),
+        ("the quote is cut short", report("192.0.2.80", 3, 4, &sent[..23])),
+        ("nothing is quoted", report("192.0.2.80", 3, 4, &[])),
+    ] {
+        println!("{name}");
+        bench.run("guard", &frame(&[], &packet)).ignored();
+    }
+    // The tap has nothing to do with any of them.
+    bench.serve(&["192.0.2.80:20000"]);
+    bench.run("tap", &frame(&[], &report("192.0.2.80", 3, 4, &sent[..28]))).ignored();
 }
