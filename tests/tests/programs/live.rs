@@ -43,7 +43,7 @@ fn packets_of_64_kilobytes_arrive_whole_in_parts() -> Result<()> {
     let lab = Lab::new()?;
     let mut bench = Bench::new();
     bench.serve(&["127.0.0.1:80", "[::1]:80"]);
-    let payload: Vec<u8> = (0..65_496_u32).map(|i| (i * 31 >> 3) as u8).collect();
+    let payload: Vec<u8> = (0..65_496_u32).map(|i| ((i * 31) >> 3) as u8).collect();
     let mut sent = Vec::new();
     for len in [32_695, 32_696, 32_697, 65_431, 65_432, 65_433, 65_495] {
         sent.push(packet("127.0.0.2:40000", "127.0.0.1:80", &payload[..len]));
@@ -102,7 +102,7 @@ fn a_connection_passes_the_tap_and_is_in_the_ring() -> Result<()> {
         let mut bench = Bench { programs, rings };
         let service = lab.production.at4(80);
         bench.serve(&[&service.to_string()]);
-        let upload: Vec<u8> = (0..300_000_u32).map(|i| (i * 31 >> 3) as u8).collect();
+        let upload: Vec<u8> = (0..300_000_u32).map(|i| ((i * 31) >> 3) as u8).collect();
 
         let listener = lab.production.enter(|| TcpListener::bind(service))??;
         lab.production.enter(|| bench.programs.attach_tap("eth0"))??;

@@ -3,6 +3,8 @@
 //! Most run packet by packet (`BPF_PROG_TEST_RUN`); what that cannot show (super-frames,
 //! attaching, wake-ups) runs in network namespaces.
 
+#![expect(clippy::unwrap_used, reason = "all of this is a test, its helpers included")]
+
 mod bench;
 mod cost;
 mod frames;
