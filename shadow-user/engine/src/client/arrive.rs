@@ -213,7 +213,7 @@ impl Client {
         // TIME-WAIT: "the only thing that can arrive in this state is a retransmission of the
         // remote FIN. Acknowledge it, and restart the 2 MSL timeout."
         if seg.flags.fin && self.state == State::TimeWait {
-            self.timers.set(Timer::Wait, now + self.config.time_wait);
+            self.timers.set(Timer::Wait, now + self.config.time_wait());
         }
     }
 
@@ -337,7 +337,7 @@ impl Client {
     fn fin_acknowledged_now(&mut self, now: Instant) {
         self.state = self.state.fin_acknowledged();
         match self.state {
-            State::FinWait2 => self.timers.set(Timer::Wait, now + self.config.fin_wait_timeout),
+            State::FinWait2 => self.timers.set(Timer::Wait, now + self.config.fin_wait_timeout()),
             State::TimeWait => self.enter_time_wait(now),
             State::Closed => self.enter_closed(Close::Finished),
             _ => {}
@@ -347,7 +347,7 @@ impl Client {
     fn enter_time_wait(&mut self, now: Instant) {
         // "Start the time-wait timer, turn off the other timers".
         self.timers.stop_all();
-        self.timers.set(Timer::Wait, now + self.config.time_wait);
+        self.timers.set(Timer::Wait, now + self.config.time_wait());
     }
 
     /// Seventh and eighth step: text and FIN.
@@ -362,7 +362,7 @@ impl Client {
         }
         let arrival = self.rcv.text(seg, received);
         if self.state == State::FinWait2 {
-            self.timers.set(Timer::Wait, now + self.config.fin_wait_timeout);
+            self.timers.set(Timer::Wait, now + self.config.fin_wait_timeout());
         }
         if arrival.fin {
             self.state = self.state.receive_fin();

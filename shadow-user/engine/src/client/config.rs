@@ -78,15 +78,66 @@ impl Config {
             receive_limit: 256 * 1024,
         }
     }
+}
+
+/// A [`Config`] as a connection keeps it: limits in milliseconds, 4 octets each instead of 16.
+#[derive(Clone, Debug)]
+pub(super) struct Settings {
+    pub local: SocketAddr,
+    pub remote: SocketAddr,
+    pub offer: Offer,
+    pub path_mtu: u16,
+    pub timestamp_base: u32,
+    user_timeout: u32,
+    zero_window_timeout: u32,
+    fin_wait_timeout: u32,
+    time_wait: u32,
+}
+
+impl From<&Config> for Settings {
+    fn from(config: &Config) -> Self {
+        let millis = |limit: Duration| u32::try_from(limit.as_millis()).unwrap_or(u32::MAX);
+        let mut settings = Self {
+            local: config.local,
+            remote: config.remote,
+            offer: config.offer,
+            path_mtu: config.path_mtu,
+            timestamp_base: config.timestamp_base,
+            user_timeout: millis(config.user_timeout),
+            zero_window_timeout: millis(config.zero_window_timeout),
+            fin_wait_timeout: millis(config.fin_wait_timeout),
+            time_wait: millis(config.time_wait),
+        };
+        settings.path_mtu = settings.path_mtu.max(settings.least_mtu());
+        settings
+    }
+}
+
+impl Settings {
+    pub fn user_timeout(&self) -> Duration {
+        Duration::from_millis(self.user_timeout.into())
+    }
+
+    pub fn zero_window_timeout(&self) -> Duration {
+        Duration::from_millis(self.zero_window_timeout.into())
+    }
+
+    pub fn fin_wait_timeout(&self) -> Duration {
+        Duration::from_millis(self.fin_wait_timeout.into())
+    }
+
+    pub fn time_wait(&self) -> Duration {
+        Duration::from_millis(self.time_wait.into())
+    }
 
     /// Octets of IP header in front of each segment; the mirror sends no IP options.
-    pub(super) fn ip_header(&self) -> u16 {
+    pub fn ip_header(&self) -> u16 {
         if self.remote.is_ipv4() { 20 } else { 40 }
     }
 
     /// The smallest path MTU believed: Linux's `min_pmtu` for IPv4, and for IPv6 the
     /// minimum link MTU (RFC 8200, 5).
-    pub(super) fn least_mtu(&self) -> u16 {
+    pub fn least_mtu(&self) -> u16 {
         if self.remote.is_ipv4() { 552 } else { 1280 }
     }
 
@@ -95,7 +146,7 @@ impl Config {
     /// RFC 9293, 3.7.1 (MUST-15): "If an MSS Option is not received at connection setup, TCP
     /// implementations MUST assume a default send MSS of 536 (576 - 40) for IPv4 or 1220
     /// (1280 - 60) for IPv6".
-    pub(super) fn default_mss(&self) -> u16 {
+    pub fn default_mss(&self) -> u16 {
         if self.remote.is_ipv4() { 536 } else { 1220 }
     }
 }

@@ -23,6 +23,7 @@ use std::net::SocketAddr;
 
 use crate::time::{Duration, Instant};
 
+use config::Settings;
 use congestion::Congestion;
 use event::Events;
 use recovery::{Phase, TailProbe};
@@ -47,7 +48,7 @@ use transmit::{Force, Reset};
 /// by `poll_transmit`, so `poll_timeout` is only right after it returned `None`.
 #[derive(Debug)]
 pub struct Client {
-    config: Config,
+    config: Settings,
     state: State,
     snd: Snd,
     rcv: Rcv,
@@ -113,13 +114,13 @@ impl Challenges {
 impl Client {
     /// Opens a connection: the SYN is due at once.
     #[must_use]
-    pub fn connect(mut config: Config, now: Instant) -> Self {
-        config.path_mtu = config.path_mtu.max(config.least_mtu());
+    pub fn connect(config: Config, now: Instant) -> Self {
+        let settings = Settings::from(&config);
         let mut timers = Timers::new();
-        timers.set(Timer::User, now + config.user_timeout);
+        timers.set(Timer::User, now + settings.user_timeout());
         Self {
             state: State::SynSent,
-            snd: Snd::new(config.iss, config.default_mss()),
+            snd: Snd::new(config.iss, settings.default_mss()),
             rcv: Rcv::new(config.receive_limit, config.offer.window_scale),
             rto: Rto::new(),
             congestion: Congestion::new(),
@@ -141,7 +142,7 @@ impl Client {
             ack_due: false,
             reset_due: None,
             force: None,
-            config,
+            config: settings,
         }
     }
 
@@ -332,9 +333,9 @@ impl Client {
 
     /// When to give up if nothing is heard from now on.
     fn patience(&self, now: Instant) -> Instant {
-        let user = now + self.config.user_timeout;
+        let user = now + self.config.user_timeout();
         match self.shut_since {
-            Some(since) => user.min(since + self.config.zero_window_timeout),
+            Some(since) => user.min(since + self.config.zero_window_timeout()),
             None => user,
         }
     }

@@ -233,7 +233,7 @@ impl Client {
                 if let Some(echo) = echo {
                     let millis = self.timestamp(now).wrapping_sub(echo);
                     let rtt = Duration::from_millis(u64::from(millis.max(1)));
-                    if rtt <= self.config.user_timeout {
+                    if rtt <= self.config.user_timeout() {
                         self.rto.sample(rtt);
                     }
                 }

@@ -18,23 +18,30 @@ const MIN_MARGIN: Duration = Duration::from_millis(200);
 /// RFC 6298, 2.5: "A maximum value MAY be placed on RTO provided it is at least 60 seconds."
 const MAX: Duration = Duration::from_secs(60);
 
-/// SRTT, RTTVAR and back-off.
+/// SRTT, RTTVAR and back-off. Small, since every idle connection keeps it.
 #[derive(Clone, Debug)]
 pub(super) struct Rto {
-    /// SRTT and RTTVAR; `None` before the first measurement.
-    rtt: Option<(Duration, Duration)>,
-    initial: Duration,
+    /// Microseconds; meaningful once something was measured.
+    srtt: u32,
+    rttvar: u32,
+    measured: bool,
+    /// The SYN was sent more than once and nothing was measured.
+    syn_lost: bool,
     backoff: u8,
+}
+
+fn micros(micros: u32) -> Duration {
+    Duration::from_micros(micros.into())
 }
 
 impl Rto {
     pub fn new() -> Self {
-        Self { rtt: None, initial: INITIAL, backoff: 0 }
+        Self { srtt: 0, rttvar: 0, measured: false, syn_lost: false, backoff: 0 }
     }
 
     /// Smoothed round-trip time.
     pub fn srtt(&self) -> Option<Duration> {
-        self.rtt.map(|(srtt, _)| srtt)
+        self.measured.then(|| micros(self.srtt))
     }
 
     /// How often the timer expired since something was acknowledged.
@@ -44,10 +51,13 @@ impl Rto {
 
     /// RTO with back-off.
     pub fn get(&self) -> Duration {
-        let base = match self.rtt {
+        let base = if self.measured {
             // RFC 6298, 2.3: "RTO <- SRTT + max (G, K*RTTVAR)", K = 4.
-            Some((srtt, rttvar)) => srtt + (rttvar * 4).max(MIN_MARGIN),
-            None => self.initial,
+            micros(self.srtt) + (micros(self.rttvar) * 4).max(MIN_MARGIN)
+        } else if self.syn_lost {
+            AFTER_SYN_LOSS
+        } else {
+            INITIAL
         };
         // RFC 6298, 5.5: "The host MUST set RTO <- RTO * 2 ("back off the timer")."
         base.saturating_mul(1 << self.backoff.min(16)).min(MAX)
@@ -55,15 +65,16 @@ impl Rto {
 
     /// Takes a measurement of a segment that was sent once (or is told apart by its timestamp).
     pub fn sample(&mut self, rtt: Duration) {
-        self.rtt = Some(match self.rtt {
-            // RFC 6298, 2.2: "SRTT <- R, RTTVAR <- R/2".
-            None => (rtt, rtt / 2),
+        let rtt = u32::try_from(rtt.min(MAX).as_micros()).unwrap_or(u32::MAX);
+        if self.measured {
             // RFC 6298, 2.3: "RTTVAR <- (1 - beta) * RTTVAR + beta * |SRTT - R'|" and then
             // "SRTT <- (1 - alpha) * SRTT + alpha * R'", alpha = 1/8, beta = 1/4.
-            Some((srtt, rttvar)) => {
-                (srtt * 7 / 8 + rtt / 8, rttvar * 3 / 4 + srtt.abs_diff(rtt) / 4)
-            }
-        });
+            self.rttvar = self.rttvar - self.rttvar / 4 + self.srtt.abs_diff(rtt) / 4;
+            self.srtt = self.srtt - self.srtt / 8 + rtt / 8;
+        } else {
+            // RFC 6298, 2.2: "SRTT <- R, RTTVAR <- R/2".
+            (self.srtt, self.rttvar, self.measured) = (rtt, rtt / 2, true);
+        }
     }
 
     /// The timer expired.
@@ -83,9 +94,7 @@ impl Rto {
         // RFC 6298, 5.7: "If the timer expires awaiting the ACK of a SYN segment and the TCP
         // implementation is using an RTO less than 3 seconds, the RTO MUST be re-initialized to
         // 3 seconds when data transmission begins".
-        if self.backoff > 0 && self.rtt.is_none() {
-            self.initial = AFTER_SYN_LOSS;
-        }
+        self.syn_lost = self.backoff > 0 && !self.measured;
         self.backoff = 0;
     }
 }

@@ -351,7 +351,7 @@ impl Client {
             }
             return;
         }
-        self.timers.start(Timer::User, now + self.config.user_timeout);
+        self.timers.start(Timer::User, now + self.config.user_timeout());
         if self.snd.wnd == 0 {
             self.timers.stop(Timer::Retransmit);
             self.timers.stop(Timer::TailLoss);
@@ -369,7 +369,7 @@ impl Client {
         if self.snd.flight() > 0 || !self.snd.has_unsent() {
             return;
         }
-        self.timers.start(Timer::User, now + self.config.user_timeout);
+        self.timers.start(Timer::User, now + self.config.user_timeout());
         if self.snd.wnd == 0 {
             self.shut(now);
         } else {
@@ -385,7 +385,7 @@ impl Client {
         // increase exponentially the interval between successive probes."
         let interval = self.rto.get().saturating_mul(1 << self.persists.min(8));
         // Probes go out, and can be lost, well within the user timeout.
-        let longest = Duration::from_secs(60).min(self.config.user_timeout / 4);
+        let longest = Duration::from_secs(60).min(self.config.user_timeout() / 4);
         self.timers.start(Timer::Persist, now + interval.min(longest));
     }
 }
