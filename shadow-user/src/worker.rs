@@ -184,6 +184,7 @@ impl Worker {
 
     fn read_counters(&mut self, now: Instant) -> anyhow::Result<()> {
         let counters = self.programs.counters()?;
+        // Fragments and malformed packets may be ours as well.
         let lost = |counters: &KernelCounters| {
             counters.tap.total() - counters.tap.get(TapCounter::Captured)
         };

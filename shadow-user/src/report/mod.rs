@@ -11,8 +11,6 @@ use shadow_common::{Counter, GuardCounter, TapCounter};
 pub use lag::Lag;
 pub use snapshot::{Phase, Snapshot};
 
-use crate::kernel::Counts;
-
 /// The version in metrics and summary.
 pub const VERSION: &str = env!("CARGO_PKG_VERSION");
 
@@ -64,6 +62,14 @@ pub fn figures(snapshot: &Snapshot) -> Vec<Figure> {
 
 fn packets(list: &mut List, snapshot: &Snapshot) {
     let packets = &snapshot.books.packets;
+    let tap = |reasons: &'static [TapCounter]| {
+        reasons.iter().map(|reason| (reason.label(), snapshot.kernel.tap.get(*reason)))
+    };
+    list.count(
+        "packets.selected",
+        "Packets of clients that the tap saw, captured or not",
+        snapshot.selected(),
+    );
     list.count("packets.captured", "Packets of clients that were captured", packets.captured);
     list.count("packets.used", "Captured packets that moved a flow on", packets.used);
     list.reasons(
@@ -73,8 +79,13 @@ fn packets(list: &mut List, snapshot: &Snapshot) {
     );
     list.reasons(
         "packets.lost",
-        "Packets of clients that were seen and not captured",
-        lost(&snapshot.kernel.tap, &[TapCounter::Captured]),
+        "Packets of clients that could not be captured",
+        tap(&snapshot::LOST),
+    );
+    list.reasons(
+        "packets.passed",
+        "Packets of which the tap cannot tell whether they are of a mirrored service",
+        tap(&snapshot::PASSED),
     );
 }
 
@@ -142,7 +153,11 @@ fn shadow(list: &mut List, snapshot: &Snapshot) {
     list.reasons(
         "replies.lost",
         "Packets of the shadow that were dropped without a copy",
-        lost(&kernel.guard, &[GuardCounter::Captured, GuardCounter::Icmp]),
+        kernel
+            .guard
+            .iter()
+            .filter(|(counter, _)| !matches!(counter, GuardCounter::Captured | GuardCounter::Icmp))
+            .map(|(counter, count)| (counter.label(), count)),
     );
     list.count("gates.gated", "Turns that waited for the shadow's answer", books.gates.gated);
     list.count("gates.timed_out", "Turns that waited too long", books.gates.timed_out);
@@ -161,16 +176,6 @@ fn shadow(list: &mut List, snapshot: &Snapshot) {
         "Packets that the kernel did not take; TCP sends them again",
         sends.iter_unsent().map(|(reason, count)| (reason.label(), count)),
     );
-}
-
-fn lost<'a, C: Counter>(
-    counts: &'a Counts<C>,
-    kept: &'static [C],
-) -> impl Iterator<Item = (&'static str, u64)> + 'a {
-    counts
-        .iter()
-        .filter(|(counter, _)| kept.iter().all(|kept| kept.index() != counter.index()))
-        .map(|(counter, count)| (counter.label(), count))
 }
 
 struct List(Vec<Figure>);

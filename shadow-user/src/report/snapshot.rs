@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use shadow_common::TapCounter;
+use shadow_common::{Counter as _, TapCounter};
 use shadow_engine::books::{Books, Imbalance};
 use shadow_engine::time::Instant;
 
@@ -32,6 +32,16 @@ impl Phase {
         }
     }
 }
+
+/// Why the tap could not copy a packet of a mirrored service.
+pub const LOST: [TapCounter; 3] =
+    [TapCounter::RingFull, TapCounter::Oversize, TapCounter::Unreadable];
+
+/// Why the tap let a packet pass without knowing whether it is of a mirrored service.
+pub const PASSED: [TapCounter; 2] = [TapCounter::Fragment, TapCounter::Malformed];
+
+/// Each of the tap's counters has its place.
+const _: () = assert!(LOST.len() + PASSED.len() + 1 == TapCounter::ALL.len());
 
 /// One moment of a run.
 #[derive(Clone, Debug, Default)]
@@ -63,10 +73,16 @@ impl Snapshot {
         self.at.since(self.started)
     }
 
-    /// Packets of clients that were not captured, for whatever reason.
+    /// Packets of a mirrored service that the tap saw.
+    #[must_use]
+    pub fn selected(&self) -> u64 {
+        self.kernel.tap.get(TapCounter::Captured) + self.lost()
+    }
+
+    /// Packets of a mirrored service that were not captured, for whatever reason.
     #[must_use]
     pub fn lost(&self) -> u64 {
-        self.kernel.tap.total() - self.kernel.tap.get(TapCounter::Captured)
+        LOST.iter().map(|reason| self.kernel.tap.get(*reason)).sum()
     }
 
     /// Adds up every identity of the books, and those between engine, kernel and socket
@@ -83,9 +99,9 @@ impl Snapshot {
         let unsent: u64 = self.sends.iter_unsent().map(|(_, count)| count).sum();
         let rows = [
             (
-                "packets of the ring = packets.captured",
-                self.kernel.tap.get(TapCounter::Captured),
-                self.books.packets.captured,
+                "packets.selected = packets.captured + packets.lost.*",
+                self.selected(),
+                self.books.packets.captured + self.lost(),
             ),
             (
                 "sent.transmitted = sent.packets + sent.unsent.*",

@@ -137,7 +137,9 @@ fn the_summary_has_the_promised_keys() {
     let flat = flatten(&json);
     for key in [
         "packets.captured",
+        "packets.selected",
         "packets.lost.ring_full",
+        "packets.passed.fragment",
         "flows.seen",
         "flows.mirrored",
         "flows.skipped.midstream",
