@@ -10,6 +10,9 @@ use crate::{
     toolchain::Choice,
 };
 
+/// The daemon's binary.
+pub const DAEMON: &str = "shadowtap";
+
 /// Arguments of `build`.
 #[derive(clap::Args)]
 pub struct Args {
@@ -33,29 +36,32 @@ pub fn run(choice: Choice, args: &Args) -> Result<ExitCode> {
 /// # Errors
 /// The build failed; cargo has printed why.
 pub fn daemon(ready: &Ready, release: bool) -> Result<PathBuf> {
-    let mut args = vec!["build", "--package", "shadow-user", "--bin", "shadowtap"];
+    let mut args = vec!["build", "--package", "shadow-user", "--bin", DAEMON];
     if release {
         args.push("--release");
     }
-    executable(ready, &args)
+    daemon_by(ready, &args)
 }
 
-/// Runs `cargo build …` and returns the executable that it made.
+/// Runs a `cargo build …` that makes the daemon, among others, and says where cargo left it.
 ///
 /// # Errors
 /// The build failed; cargo has printed why.
-pub fn executable(ready: &Ready, args: &[&str]) -> Result<PathBuf> {
+pub fn daemon_by(ready: &Ready, args: &[&str]) -> Result<PathBuf> {
     let json = "--message-format=json-render-diagnostics";
     let args: Vec<&str> = args.iter().copied().chain([json]).collect();
     let child = ready.cargo(&args).unchecked().reader().context("starting cargo")?;
     let mut found = None;
     for message in Message::parse_stream(BufReader::new(&child)) {
-        if let Message::CompilerArtifact(artifact) = message.context("reading cargo's messages")? {
+        if let Message::CompilerArtifact(artifact) = message.context("reading cargo's messages")?
+            && artifact.target.name == DAEMON
+            && !artifact.profile.test
+        {
             found = artifact.executable.map(Into::into).or(found);
         }
     }
     match child.try_wait().context("waiting for cargo")? {
-        Some(output) if output.status.success() => found.context("cargo made no executable"),
+        Some(output) if output.status.success() => found.context("cargo made no daemon"),
         _ => bail!("cargo {} failed", args.join(" ")),
     }
 }

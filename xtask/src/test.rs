@@ -153,10 +153,7 @@ impl Suite {
                 succeed(&doc.env("RUSTDOCFLAGS", "-D warnings"))?;
                 self.test(&["--doc"], false, tally)
             }
-            Step::Compile => {
-                run(&[&["test", "--no-run"], WORKSPACE].concat())?;
-                self.daemon().map(drop)
-            }
+            Step::Compile => self.daemon(&["--bins", "--tests"]).map(drop),
             Step::Unit => {
                 let mut args = vec!["--lib", "--bins"];
                 args.extend(self.targets.unit.iter().flat_map(|name| ["--test", name]));
@@ -185,10 +182,13 @@ impl Suite {
         command.env("RUSTFLAGS", format!("--cfg=bpf_target_arch=\"{}\"", env::consts::ARCH))
     }
 
-    /// The daemon with its debug assertions, from the same selection as the tests.
-    fn daemon(&self) -> Result<OsString> {
-        let args = [&["build"], WORKSPACE, &["--bin", "shadowtap"]].concat();
-        build::executable(&self.ready, &args).map(Into::into)
+    /// The daemon with its debug assertions.
+    ///
+    /// Built along with `tests`: by itself it would have none of the features that the tests' own
+    /// dependencies turn on, and be compiled twice with all that it stands on.
+    fn daemon(&self, tests: &[&str]) -> Result<OsString> {
+        let args = [&["build"], WORKSPACE, &["--bin", build::DAEMON], tests].concat();
+        build::daemon_by(&self.ready, &args).map(Into::into)
     }
 
     fn test_targets(&self, names: &[String], as_root: bool, tally: &mut Tally) -> Result<()> {
@@ -219,7 +219,7 @@ impl Suite {
         }
         let mut command = self.ready.cargo(args);
         if as_root {
-            command = command.env("SHADOWTAP_BIN", self.daemon()?);
+            command = command.env("SHADOWTAP_BIN", self.daemon(selection)?);
         }
         let child = command.unchecked().reader().context("starting cargo test")?;
         for line in BufReader::new(&child).split(b'\n') {
