@@ -1,15 +1,12 @@
 //! Programs on interfaces: TCX where the kernel has it (6.6), else clsact.
 
-use std::io;
-
 use aya::programs::links::LinkOrder;
-use aya::programs::tc::{
-    NlOptions, SchedClassifierLink, SchedClassifierLinkId, TcAttachOptions, qdisc_add_clsact,
-};
+use aya::programs::tc::{NlOptions, SchedClassifierLink, SchedClassifierLinkId, TcAttachOptions};
 use aya::programs::{ProgramError, SchedClassifier, TcAttachType};
 
 use super::KernelError;
 use super::error;
+use super::qdisc::{Clsact, raw};
 
 /// How programs are attached.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
@@ -26,6 +23,7 @@ const CLSACT_PRIORITY: u16 = 1;
 
 struct Attachment {
     program: &'static str,
+    interface: String,
     /// Detaches on drop. With TCX it can be pinned instead, to outlive the daemon.
     _link: SchedClassifierLink,
 }
@@ -34,11 +32,13 @@ struct Attachment {
 pub(super) struct Attachments {
     mode: AttachMode,
     attached: Vec<Attachment>,
+    /// What was added to interfaces for it, by their names. After `attached`, which hangs on it.
+    qdiscs: Vec<(String, Clsact)>,
 }
 
 impl Attachments {
     pub(super) fn new(mode: AttachMode) -> Self {
-        Self { mode, attached: Vec::new() }
+        Self { mode, attached: Vec::new(), qdiscs: Vec::new() }
     }
 
     pub(super) fn attach(
@@ -47,49 +47,53 @@ impl Attachments {
         program: &mut SchedClassifier,
         interface: &str,
     ) -> Result<(), KernelError> {
-        check_interface(interface)?;
+        let index = interface_index(interface)?;
         let failed = |source| refusal(name, interface, source);
         let tcx = TcAttachOptions::TcxOrder(LinkOrder::first());
         let id = match self.mode {
             AttachMode::Auto => {
                 match program.attach_with_options(interface, TcAttachType::Ingress, tcx) {
-                    Err(error) if is_unknown(&error) => attach_clsact(program, interface),
+                    Err(error) if is_unknown(&error) => {
+                        self.attach_clsact(program, interface, index)
+                    }
                     other => other,
                 }
             }
-            AttachMode::Clsact => attach_clsact(program, interface),
+            AttachMode::Clsact => self.attach_clsact(program, interface, index),
         }
         .map_err(failed)?;
         let link = program.take_link(id).map_err(failed)?;
-        self.attached.push(Attachment { program: name, _link: link });
+        let interface = interface.to_owned();
+        self.attached.push(Attachment { program: name, interface, _link: link });
         Ok(())
     }
 
     pub(super) fn detach(&mut self, name: &'static str) {
-        self.attached.retain(|attachment| attachment.program != name);
+        let Self { attached, qdiscs, .. } = self;
+        attached.retain(|attachment| attachment.program != name);
+        qdiscs.retain(|(interface, _)| {
+            attached.iter().any(|attachment| attachment.interface == *interface)
+        });
     }
-}
 
-fn attach_clsact(
-    program: &mut SchedClassifier,
-    interface: &str,
-) -> Result<SchedClassifierLinkId, ProgramError> {
-    match qdisc_add_clsact(interface) {
-        Ok(()) => {}
-        Err(error) if raw(&error) == Some(libc::EEXIST) => {}
-        Err(error) => return Err(error.into()),
+    fn attach_clsact(
+        &mut self,
+        program: &mut SchedClassifier,
+        interface: &str,
+        index: u32,
+    ) -> Result<SchedClassifierLinkId, ProgramError> {
+        let added = Clsact::add(interface, index)?;
+        let options = NlOptions { priority: CLSACT_PRIORITY, ..NlOptions::default() };
+        let options = TcAttachOptions::Netlink(options);
+        let id = program.attach_with_options(interface, TcAttachType::Ingress, options)?;
+        self.qdiscs.extend(added.map(|qdisc| (interface.to_owned(), qdisc)));
+        Ok(id)
     }
-    let options = NlOptions { priority: CLSACT_PRIORITY, ..NlOptions::default() };
-    program.attach_with_options(interface, TcAttachType::Ingress, TcAttachOptions::Netlink(options))
 }
 
 /// Whether the kernel does not know this kind of link.
 fn is_unknown(error: &ProgramError) -> bool {
     matches!(raw(error), Some(libc::EINVAL))
-}
-
-fn raw(error: &(dyn std::error::Error + 'static)) -> Option<i32> {
-    error::root_io(error).and_then(io::Error::raw_os_error)
 }
 
 fn refusal(program: &'static str, interface: &str, source: ProgramError) -> KernelError {
@@ -106,12 +110,10 @@ fn refusal(program: &'static str, interface: &str, source: ProgramError) -> Kern
     }
 }
 
-fn check_interface(interface: &str) -> Result<(), KernelError> {
+fn interface_index(interface: &str) -> Result<u32, KernelError> {
     use rustix::net::{AddressFamily, SocketType, netdevice, socket};
     let any = socket(AddressFamily::UNIX, SocketType::DGRAM, None)
         .map_err(|error| KernelError::io("open a socket", error.into()))?;
-    match netdevice::name_to_index(&any, interface) {
-        Ok(_) => Ok(()),
-        Err(_) => Err(KernelError::NoSuchInterface(interface.to_owned())),
-    }
+    netdevice::name_to_index(&any, interface)
+        .map_err(|_| KernelError::NoSuchInterface(interface.to_owned()))
 }

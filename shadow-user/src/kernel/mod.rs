@@ -8,6 +8,7 @@ mod clock;
 mod counters;
 mod error;
 mod programs;
+mod qdisc;
 mod rings;
 mod select;
 mod send;

@@ -120,6 +120,7 @@ fn a_connection_passes_the_tap_and_is_in_the_ring() -> Result<()> {
         })?;
         ensure!(received == upload);
 
+        lab.production.enter(|| bench.programs.detach_taps())?;
         let counters = bench.programs.counters()?;
         let captured = counters.tap.get(TapCounter::Captured);
         ensure!(captured == counters.tap.total(), "{counters:?}");
@@ -131,10 +132,46 @@ fn a_connection_passes_the_tap_and_is_in_the_ring() -> Result<()> {
             .sum();
         ensure!(bytes >= upload.len(), "{bytes} bytes of {}", upload.len());
 
-        lab.production.enter(|| bench.programs.detach_taps())?;
         lab.client.connect(service, LIMIT)?;
         ensure!(bench.programs.counters()? == counters, "{mode:?}: still attached");
     }
+    Ok(())
+}
+
+#[test]
+fn only_a_qdisc_of_our_own_is_removed_and_only_when_nothing_else_uses_it() -> Result<()> {
+    let lab = Lab::new()?;
+    let tc = |args: &str| lab.production.run("tc", args.split_whitespace());
+    let has_clsact = || Ok::<_, anyhow::Error>(tc("qdisc show dev eth0")?.contains("clsact"));
+    let clsact = LoadOptions { attach: AttachMode::Clsact, ..LoadOptions::default() };
+    let attached = || -> Result<Programs> {
+        let mut programs = Programs::load(clsact)?;
+        lab.production.enter(|| {
+            programs.attach_tap("eth0")?;
+            programs.attach_guard("eth0")
+        })??;
+        Ok(programs)
+    };
+    let detach = |mut programs: Programs| -> Result<()> {
+        lab.production.enter(|| programs.detach_taps())?;
+        ensure!(has_clsact()?, "the guard is still attached");
+        lab.production.enter(|| drop(programs))
+    };
+
+    ensure!(!has_clsact()?);
+    detach(attached()?)?;
+    ensure!(!has_clsact()?, "added here, so removed here");
+
+    let programs = attached()?;
+    let another = attached()?;
+    detach(programs)?;
+    ensure!(has_clsact()?, "removed below another's filter");
+    lab.production.enter(|| drop(another))?;
+    tc("qdisc del dev eth0 clsact")?;
+
+    tc("qdisc add dev eth0 clsact")?;
+    detach(attached()?)?;
+    ensure!(has_clsact()?, "it was there before");
     Ok(())
 }
 
