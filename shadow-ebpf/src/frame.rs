@@ -70,7 +70,7 @@ pub fn protocol(ctx: &TcContext) -> u16 {
 /// The origin that reaches everything.
 ///
 /// Programs are not told how long the link's header is. It is an Ethernet header when the type
-/// in it is the packet's, and what follows is what the network header has.
+/// in it is the packet's, unless the frame shows to begin with the packet itself.
 #[inline(always)]
 pub fn link(ctx: &TcContext) -> Origin {
     Origin::Link(link_len(ctx))
@@ -83,13 +83,19 @@ fn link_len(ctx: &TcContext) -> u32 {
     if u16::from_ne_bytes(ethertype) != protocol(ctx) {
         return 0;
     }
-    let (mut expected, mut found) = ([0_u64; 2], [0_u64; 2]);
-    if load_into(ctx, Origin::Network, 0, &mut expected)
-        && load_into(ctx, Origin::Link(ETHERNET_LEN), 0, &mut found)
-        && (expected[0] != found[0] || expected[1] != found[1])
-    {
-        // A packet without a link's header may have any two bytes there.
-        return 0;
+    let (mut network, mut found) = ([0_u64; 2], [0_u64; 2]);
+    if load_into(ctx, Origin::Network, 0, &mut network) {
+        let same = load_into(ctx, Origin::Link(ETHERNET_LEN), 0, &mut found)
+            && network[0] == found[0]
+            && network[1] == found[1];
+        return if same { ETHERNET_LEN } else { 0 };
     }
-    ETHERNET_LEN
+    // Nothing is linear. A packet as long as its header says is the whole frame.
+    let Some(start) = load::<[u8; 8]>(ctx, Origin::Link(0), 0) else { return 0 };
+    let stated = match start[0] >> 4 {
+        4 => u32::from(u16::from_be_bytes([start[2], start[3]])),
+        6 => u32::from(u16::from_be_bytes([start[4], start[5]])) + 40,
+        _ => 0,
+    };
+    if stated == ctx.len() { 0 } else { ETHERNET_LEN }
 }

@@ -12,7 +12,7 @@ use shadow_user::kernel::{AttachMode, KernelError, LoadOptions, Programs, RawSen
 use crate::bench::Bench;
 use crate::frames::packet;
 
-const LIMIT: Duration = Duration::from_secs(20);
+const LIMIT: Duration = Duration::from_secs(10);
 
 impl Bench {
     /// Drains until there are `count` packets.
@@ -90,6 +90,62 @@ fn a_packet_whose_rest_does_not_fit_is_lost_once() -> Result<()> {
         ensure!(bench.rings.incomplete() == 1);
         Ok(())
     })?
+}
+
+/// The far end of an interface: what is written here arrives there.
+fn tuntap(lab: &Lab, name: &str, ethernet: bool) -> Result<std::fs::File> {
+    use std::os::fd::AsRawFd as _;
+    let mode = if ethernet { "tap" } else { "tun" };
+    lab.production.run("ip", ["tuntap", "add", "dev", name, "mode", mode])?;
+    lab.production.run("ip", ["link", "set", name, "mtu", "9000", "up"])?;
+    lab.production.enter(|| {
+        let file = std::fs::File::options().read(true).write(true).open("/dev/net/tun")?;
+        // SAFETY: an `ifreq` of zeros is valid.
+        let mut request: libc::ifreq = unsafe { std::mem::zeroed() };
+        for (to, from) in request.ifr_name.iter_mut().zip(name.bytes()) {
+            *to = from.cast_signed();
+        }
+        let mode = if ethernet { libc::IFF_TAP } else { libc::IFF_TUN };
+        request.ifr_ifru.ifru_flags = (mode | libc::IFF_NO_PI) as i16;
+        // SAFETY: the request outlives the call, which only reads it.
+        let result = unsafe { libc::ioctl(file.as_raw_fd(), libc::TUNSETIFF, &request) };
+        ensure!(result == 0, "TUNSETIFF: {}", std::io::Error::last_os_error());
+        Ok(file)
+    })?
+}
+
+/// A tun device has no link header, and neither leaves headers in the linear part of a
+/// packet longer than a page.
+#[test]
+fn headers_are_found_on_any_link_and_outside_the_linear_part() -> Result<()> {
+    let lab = Lab::new()?;
+    for ethernet in [false, true] {
+        let mut bench = Bench::new();
+        bench.serve(&["192.0.2.80:80", "[2001:db8::80]:80"]);
+        let name = if ethernet { "tap0" } else { "tun0" };
+        let mut far_end = tuntap(&lab, name, ethernet)?;
+        lab.production.enter(|| bench.programs.attach_tap(name))??;
+        for len in [10, 1000, 5000, 8000] {
+            // 8.0.x.x and 2001:db8:86dd:… stand where an Ethernet header has its type.
+            for packet in [
+                packet("192.0.2.1:40000", "192.0.2.80:80", &vec![7; len]),
+                packet("8.0.2.1:40000", "192.0.2.80:80", &vec![7; len]),
+                packet("[2001:db8::1]:40000", "[2001:db8::80]:80", &vec![7; len]),
+                packet("[2001:db8:86dd::1]:40000", "[2001:db8::80]:80", &vec![7; len]),
+            ] {
+                let frame = match ethernet {
+                    true => crate::frames::frame(&[], &packet),
+                    false => packet.clone(),
+                };
+                far_end.write_all(&frame)?;
+                let copies = bench
+                    .collect(1)
+                    .with_context(|| format!("{name}, {len} bytes: {:x?}", &packet[..20]))?;
+                ensure!(copies == [packet], "{name}, {len} bytes");
+            }
+        }
+    }
+    Ok(())
 }
 
 /// A connection through the tap, and the books of it, in either way of attaching.
