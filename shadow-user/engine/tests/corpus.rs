@@ -65,14 +65,14 @@ fn mutate(random: &mut ChaCha8Rng, corpus: &[Vec<u8>]) -> Vec<u8> {
     input
 }
 
-fn replay(target: &str, check: fn(&[u8])) {
+fn replay(target: &str, rounds: u64, check: fn(&[u8])) {
     let corpus = corpus(target);
     for input in &corpus {
         check(input);
     }
     let seeds = match variable("SHADOWTAP_SEED") {
         Some(seed) => seed..seed + 1,
-        None => 0..variable("SHADOWTAP_ROUNDS").unwrap_or(ROUNDS),
+        None => 0..variable("SHADOWTAP_ROUNDS").unwrap_or(rounds),
     };
     for seed in seeds {
         let input = mutate(&mut ChaCha8Rng::seed_from_u64(seed), &corpus);
@@ -83,15 +83,21 @@ fn replay(target: &str, check: fn(&[u8])) {
 
 #[test]
 fn wire() {
-    replay("wire", checks::wire::check);
+    replay("wire", ROUNDS, checks::wire::check);
 }
 
 #[test]
 fn reassembly() {
-    replay("reassembly", checks::reassembly::check);
+    replay("reassembly", ROUNDS, checks::reassembly::check);
 }
 
 #[test]
 fn http() {
-    replay("http", checks::http::check);
+    replay("http", ROUNDS, checks::http::check);
+}
+
+#[test]
+fn engine() {
+    // Each input is a whole conversation.
+    replay("engine", ROUNDS / 10, checks::engine::check);
 }

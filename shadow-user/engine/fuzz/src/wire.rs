@@ -47,13 +47,21 @@ fn words(bytes: &[u8]) -> u64 {
         .sum()
 }
 
-fn fix_header(bytes: &mut [u8]) {
+/// Makes the IPv4 header checksum right.
+pub(crate) fn fix_header(bytes: &mut [u8]) {
     let Some(len) = bytes.first().map(|byte| usize::from(byte & 0xf) * 4) else { return };
     if len >= 20 && bytes.len() >= len {
         bytes[10..12].fill(0);
         let checksum = !fold(words(&bytes[..len]));
         bytes[10..12].copy_from_slice(&checksum.to_be_bytes());
     }
+}
+
+/// Makes the checksum of an ICMP message behind a plain IPv4 header right.
+pub(crate) fn fix_icmp(packet: &mut [u8]) {
+    packet[22..24].fill(0);
+    let checksum = !fold(words(&packet[20..]));
+    packet[22..24].copy_from_slice(&checksum.to_be_bytes());
 }
 
 /// Writes what Linux leaves in the TCP checksum field for the hardware.

@@ -6,8 +6,55 @@ use httparse::Request;
 /// recommends to support 8,000 at least, and servers take little more.
 const MAX_REQUEST_LINE_LEN: usize = 8 * 1024;
 
-/// The longest method: the IANA registry's are up to 17 octets.
-const MAX_METHOD_LEN: usize = 20;
+/// The IANA registry's methods, and those of caches (PURGE, BAN) and UPnP. Any
+/// token could be one, but then so could the rest of one: "OST" is none.
+const METHODS: [&str; 45] = [
+    "ACL",
+    "BAN",
+    "BASELINE-CONTROL",
+    "BIND",
+    "CHECKIN",
+    "CHECKOUT",
+    "CONNECT",
+    "COPY",
+    "DELETE",
+    "GET",
+    "HEAD",
+    "LABEL",
+    "LINK",
+    "LOCK",
+    "M-SEARCH",
+    "MERGE",
+    "MKACTIVITY",
+    "MKCALENDAR",
+    "MKCOL",
+    "MKREDIRECTREF",
+    "MKWORKSPACE",
+    "MOVE",
+    "NOTIFY",
+    "OPTIONS",
+    "ORDERPATCH",
+    "PATCH",
+    "POST",
+    "PROPFIND",
+    "PROPPATCH",
+    "PURGE",
+    "PUT",
+    "QUERY",
+    "REBIND",
+    "REPORT",
+    "SEARCH",
+    "SUBSCRIBE",
+    "TRACE",
+    "UNBIND",
+    "UNCHECKOUT",
+    "UNLINK",
+    "UNLOCK",
+    "UNSUBSCRIBE",
+    "UPDATE",
+    "UPDATEREDIRECTREF",
+    "VERSION-CONTROL",
+];
 
 /// What bytes are.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -24,7 +71,7 @@ pub enum Recognition {
 /// Whether a stream's next bytes begin an HTTP/1 request.
 ///
 /// Used where a flow is joined in its middle, so it is stricter than a server:
-/// the method is upper-case, the target has one of the forms of RFC 9112, 3.2,
+/// the method is a known one, the target has one of the forms of RFC 9112, 3.2,
 /// and no empty line comes before the request line.
 #[must_use]
 pub fn looks_like_request(bytes: &[u8]) -> Recognition {
@@ -38,12 +85,11 @@ pub fn looks_like_request(bytes: &[u8]) -> Recognition {
     let mut request = Request::new(&mut []);
     let Ok(_) = request.parse(line) else { return Recognition::No };
     let Some(method) = request.method else {
-        let plausible = bytes.len() <= MAX_METHOD_LEN && bytes.iter().all(|byte| in_method(*byte));
-        return if plausible { Recognition::NeedMore } else { Recognition::No };
+        let begun = METHODS.iter().any(|method| method.as_bytes().starts_with(bytes));
+        return if begun { Recognition::NeedMore } else { Recognition::No };
     };
     // httparse skips empty lines.
-    let at_start = bytes.starts_with(method.as_bytes());
-    if !at_start || method.len() > MAX_METHOD_LEN || !method.bytes().all(in_method) {
+    if !bytes.starts_with(method.as_bytes()) || !METHODS.contains(&method) {
         return Recognition::No;
     }
     let target_ok = match request.path {
@@ -55,10 +101,6 @@ pub fn looks_like_request(bytes: &[u8]) -> Recognition {
         return Recognition::No;
     }
     if line.ends_with(b"\n") { judge_field(fields) } else { Recognition::NeedMore }
-}
-
-fn in_method(byte: u8) -> bool {
-    byte.is_ascii_uppercase() || byte == b'-' || byte == b'_'
 }
 
 fn can_begin_target(method: &str, first: u8) -> bool {
