@@ -6,6 +6,7 @@
 #![expect(clippy::unwrap_used, reason = "a test says so by failing")]
 
 use std::net::{Ipv4Addr, SocketAddr};
+use std::sync::{Mutex, PoisonError};
 
 use peak_alloc::PeakAlloc;
 use shadow_engine::seq::SeqNum;
@@ -15,6 +16,9 @@ use shadow_engine::{Engine, EngineConfig, Network, Source};
 
 #[global_allocator]
 static HEAP: PeakAlloc = PeakAlloc;
+
+/// The heap is one, so that only one test at a time can measure it.
+static MEASURING: Mutex<()> = Mutex::new(());
 
 const REQUEST: &[u8] =
     b"GET /index.html HTTP/1.1\r\nHost: example.net\r\nUser-Agent: scale\r\n\r\n";
@@ -137,6 +141,7 @@ impl Mirror {
 #[test]
 fn a_hundred_thousand_idle_flows_are_cheap() {
     const FLOWS: u32 = 100_000;
+    let _alone = MEASURING.lock().unwrap_or_else(PoisonError::into_inner);
     let pool = Network::new(Ipv4Addr::new(10, 9, 0, 0).into(), 16).unwrap();
     let mut mirror = Mirror::new(|config| config.source = Source::Pool(pool));
     let before = HEAP.current_usage();
@@ -163,6 +168,7 @@ fn a_hundred_thousand_idle_flows_are_cheap() {
 
 #[test]
 fn flows_in_sequence_leave_nothing_behind() {
+    let _alone = MEASURING.lock().unwrap_or_else(PoisonError::into_inner);
     let flows: u32 =
         std::env::var("SHADOWTAP_FLOWS").map_or(200_000, |flows| flows.parse().unwrap());
     let mut mirror = Mirror::new(|_| {});
