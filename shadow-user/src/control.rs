@@ -13,7 +13,7 @@ use tokio::sync::oneshot;
 use tokio::time::{MissedTickBehavior, interval};
 
 use crate::config::{Config, Service};
-use crate::host::Netlink;
+use crate::host::{Interface, Netlink, addresses};
 use crate::http;
 use crate::live::Live;
 use crate::report::Snapshot;
@@ -56,6 +56,8 @@ pub struct Control<'a> {
     pub config: &'a Config,
     /// Where addresses are asked for.
     pub netlink: Netlink,
+    /// The tapped interfaces that are still there.
+    pub taps: Vec<Interface>,
     /// The addresses of this host that the programs know.
     pub own: Vec<IpAddr>,
     /// The signals that end a run.
@@ -131,22 +133,39 @@ impl Control<'_> {
         let _ = self.commands.send(command);
     }
 
-    /// Follows the addresses of this host, and hears what the programs have to say.
+    /// Follows the interfaces and addresses of this host, and hears what the programs have
+    /// to say.
     async fn refresh(&mut self) {
         self.flush_log();
+        match self.netlink.interfaces().await {
+            Ok(interfaces) => {
+                self.look_at_taps(&interfaces);
+                self.follow_addresses(&interfaces);
+            }
+            Err(error) => tracing::warn!("interfaces are unknown: {error:#}"),
+        }
+    }
+
+    /// An interface that goes takes its tap with it; one of the same name does not bring it back.
+    fn look_at_taps(&mut self, interfaces: &[Interface]) {
+        self.taps.retain(|tap| {
+            let there = interfaces.iter().any(|interface| interface.index == tap.index);
+            if !there {
+                tracing::error!("{} is gone; nothing more is captured from it", tap.name);
+            }
+            there
+        });
+    }
+
+    fn follow_addresses(&mut self, interfaces: &[Interface]) {
         let services: Vec<_> = self.config.port.iter().map(|port| port.value).collect();
-        if !services.iter().any(|service| matches!(service, Service::Host(_))) {
+        let own = addresses(interfaces);
+        if own == self.own || !services.iter().any(|service| matches!(service, Service::Host(_))) {
             return;
         }
-        match self.netlink.addresses().await {
-            Ok(own) if own != self.own => {
-                tracing::info!(addresses = ?own, "this host's addresses have changed");
-                let _ = self.commands.send(Command::SetServices(service_keys(&services, &own)));
-                self.own = own;
-            }
-            Ok(_) => {}
-            Err(error) => tracing::warn!("addresses are unknown: {error:#}"),
-        }
+        tracing::info!(addresses = ?own, "this host's addresses have changed");
+        let _ = self.commands.send(Command::SetServices(service_keys(&services, &own)));
+        self.own = own;
     }
 
     fn flush_log(&mut self) {

@@ -31,6 +31,12 @@ pub struct Interface {
     pub addresses: Vec<IpAddr>,
 }
 
+/// Every address of these interfaces.
+#[must_use]
+pub fn addresses(interfaces: &[Interface]) -> Vec<IpAddr> {
+    interfaces.iter().flat_map(|interface| interface.addresses.iter().copied()).collect()
+}
+
 /// What the checks look at.
 #[derive(Clone, Debug)]
 pub struct Host {
@@ -52,7 +58,7 @@ impl Host {
     /// Every address of every interface.
     #[must_use]
     pub fn addresses(&self) -> Vec<IpAddr> {
-        self.interfaces.iter().flat_map(|interface| interface.addresses.iter().copied()).collect()
+        addresses(&self.interfaces)
     }
 
     /// The interface of that name.
@@ -187,14 +193,6 @@ impl Netlink {
             }
         }
         Ok(interfaces)
-    }
-
-    /// Every address of this host.
-    ///
-    /// # Errors
-    /// When the kernel does not answer the request.
-    pub async fn addresses(&self) -> anyhow::Result<Vec<IpAddr>> {
-        Ok(self.index_addresses().await?.into_iter().map(|(_, address)| address).collect())
     }
 
     async fn index_addresses(&self) -> anyhow::Result<Vec<(u32, IpAddr)>> {

@@ -13,7 +13,7 @@ use shadow_engine::{Engine, EngineConfig, Source};
 use crate::cli;
 use crate::config::{Config, HostPort};
 use crate::control;
-use crate::host::{Host, Netlink, Route};
+use crate::host::{Host, Netlink, Route, addresses};
 use crate::kernel::{LoadOptions, Programs};
 use crate::live;
 use crate::lock::{self, Locks};
@@ -43,7 +43,7 @@ async fn mirror(config: &Config) -> anyhow::Result<()> {
     let Prepared { plan, listener, summary, netlink, _locks } = Prepared::new(config).await?;
     // Before the attachment, so that an early signal finds somebody to detach it.
     let signals = control::Signals::new()?;
-    let own = netlink.addresses().await?;
+    let own = addresses(&netlink.interfaces().await?);
     let mut programs = attach(config, &plan, &own)?;
     let kernel_log = programs.take_log(::log::logger());
     let engine = Engine::new(engine_config(config, &plan)?);
@@ -51,9 +51,10 @@ async fn mirror(config: &Config) -> anyhow::Result<()> {
     let (commands, receiver) = mpsc::channel();
     let worker = Worker::new(programs, engine, receiver, Arc::clone(&published))?;
     announce(config, &plan);
-    let last = control::Control { config, netlink, own, signals, commands, published, kernel_log }
-        .run(worker, listener)
-        .await?;
+    let taps = plan.taps;
+    let control =
+        control::Control { config, netlink, taps, own, signals, commands, published, kernel_log };
+    let last = control.run(worker, listener).await?;
     finish(&last, summary)
 }
 
