@@ -16,6 +16,7 @@ use crate::config::{Config, Service};
 use crate::host::{Interface, Netlink, addresses};
 use crate::http;
 use crate::live::Live;
+use crate::notice::Notices;
 use crate::report::Snapshot;
 use crate::services::service_keys;
 use crate::worker::{Command, Published, Worker};
@@ -97,6 +98,7 @@ impl Control<'_> {
         let over = sleep_or_forever(self.config.duration);
         tokio::pin!(over);
         let mut stopping = false;
+        let mut notices = Notices::default();
         let last = loop {
             tokio::select! {
                 last = &mut done => break last.context("the worker panicked")?,
@@ -109,7 +111,12 @@ impl Control<'_> {
                     stopping = true;
                 }
                 _ = show.tick() => live.show(&self.published.load_full()),
-                _ = refresh.tick(), if !stopping => self.refresh().await,
+                _ = refresh.tick() => {
+                    notices.look(&self.published.load());
+                    if !stopping {
+                        self.refresh().await;
+                    }
+                }
             }
         };
         if let (Ok(last), false) = (&last, self.config.live == crate::cli::Live::Off) {

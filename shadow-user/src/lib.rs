@@ -14,6 +14,7 @@ pub mod live;
 pub mod lock;
 mod log;
 pub mod mirror;
+mod notice;
 pub mod preflight;
 pub mod report;
 pub mod services;

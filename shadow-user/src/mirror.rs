@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::mpsc;
 
+use ::log::LevelFilter;
 use anyhow::Context as _;
 use shadow_engine::{Engine, EngineConfig, Source};
 
@@ -64,6 +65,11 @@ fn attach(config: &Config, plan: &Plan, own: &[IpAddr]) -> anyhow::Result<Progra
     let mut programs = Programs::load(LoadOptions {
         requests_bytes: config.ring_size,
         replies_bytes: config.ring_size,
+        log_level: match config.verbose {
+            0 => LevelFilter::Warn,
+            1 => LevelFilter::Info,
+            _ => LevelFilter::Debug,
+        },
         ..LoadOptions::default()
     })?;
     let services: Vec<_> = config.port.iter().map(|port| port.value).collect();

@@ -22,6 +22,11 @@ impl<C: Counter> Counts<C> {
         self.values[counter.index() as usize]
     }
 
+    /// Replaces the number of one variant.
+    pub fn set(&mut self, counter: C, value: u64) {
+        self.values[counter.index() as usize] = value;
+    }
+
     /// Every variant with its number.
     pub fn iter(&self) -> impl Iterator<Item = (C, u64)> + '_ {
         C::ALL.iter().copied().zip(self.values.iter().copied())
@@ -61,8 +66,9 @@ fn read_one<C: Counter>(ebpf: &Ebpf, name: &'static str) -> Result<Counts<C>, Ke
     let map = ebpf.map(name).ok_or(KernelError::Missing(name))?;
     let map = PerCpuArray::<_, u64>::try_from(map).map_err(failed)?;
     let mut counts = Counts::default();
-    for (value, counter) in counts.values.iter_mut().zip(C::ALL) {
-        *value = map.get(&counter.index(), 0).map_err(failed)?.iter().sum();
+    for counter in C::ALL {
+        let per_cpu = map.get(&counter.index(), 0).map_err(failed)?;
+        counts.set(*counter, per_cpu.iter().sum());
     }
     Ok(counts)
 }
