@@ -124,6 +124,8 @@ struct Moment<'a> {
 impl<'a> Moment<'a> {
     fn new(now: &'a Snapshot, last: Option<&Snapshot>) -> Self {
         let start = Snapshot { at: now.started, ..Snapshot::default() };
+        // Before the worker has published, there is an empty snapshot of no time at all.
+        let last = last.filter(|last| last.started == now.started);
         let before = last.cloned().unwrap_or(start);
         let seconds = now.at.since(before.at).as_secs_f64().max(1e-3);
         let lag = now.lag.since(&before.lag);
@@ -228,7 +230,7 @@ mod tests {
     use shadow_engine::time::Instant;
 
     fn snapshot(seconds: u64, packets: u64) -> Snapshot {
-        let started = Instant::from_nanos(1);
+        let started = Instant::from_nanos(1 << 50);
         let at = started + Duration::from_secs(seconds);
         let mut snapshot = Snapshot { started, at, ..Snapshot::default() };
         snapshot.books.packets.captured = packets;
@@ -241,6 +243,8 @@ mod tests {
         let (before, now) = (snapshot(2, 1000), snapshot(4, 1500));
         assert_eq!(Moment::new(&now, Some(&before)).rate(|s| s.books.packets.captured), 250);
         assert_eq!(Moment::new(&now, None).rate(|s| s.books.packets.captured), 375);
+        let empty = Snapshot::default();
+        assert_eq!(Moment::new(&now, Some(&empty)).rate(|s| s.books.packets.captured), 375);
         let line = Moment::new(&now, Some(&before)).line();
         assert!(line.starts_with("    4s capturing packets 250/s lost 0 | flows open 7 seen 7"));
     }
