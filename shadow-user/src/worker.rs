@@ -21,6 +21,10 @@ pub type Published = Arc<ArcSwap<Snapshot>>;
 /// Records of each ring that are handled before timers get their turn.
 const BUDGET: usize = 256;
 
+/// Packets that are sent before the rings get their turn: a ring that fills up loses a
+/// client's bytes for good, a packet of ours is only late.
+const SEND_BUDGET: usize = 512;
+
 /// With traffic, packets are left to gather for this long: a wake-up for each of them
 /// would cost production more than all of the mirror's work.
 const NAP: Duration = Duration::from_micros(100);
@@ -126,7 +130,7 @@ impl Worker {
             self.turn()?;
         }
         self.engine.finish(kernel::now());
-        self.transmit(kernel::now());
+        while self.transmit(kernel::now()) {}
         self.linger()?;
         self.phase = Phase::Done;
         Ok(self.publish(kernel::now()))
@@ -134,19 +138,19 @@ impl Worker {
 
     /// Everything that is to be done now, then a rest that fits the traffic.
     fn turn(&mut self) -> anyhow::Result<()> {
-        let (packets, more) = self.drain();
+        let (packets, more_to_read) = self.drain();
         let now = kernel::now();
         if self.engine.poll_timeout().is_some_and(|due| due <= now) {
             self.engine.handle_timeout(now);
         }
-        self.transmit(now);
+        let more_to_send = self.transmit(now);
         if now >= self.next_counters {
             self.read_counters(now)?;
         }
         if now >= self.next_publish {
             self.publish(now);
         }
-        if more {
+        if more_to_read || more_to_send {
             return Ok(());
         }
         if packets != 0 {
@@ -174,12 +178,19 @@ impl Worker {
         (drained.packets, drained.more)
     }
 
-    fn transmit(&mut self, now: Instant) {
-        while self.engine.poll_transmit(now, &mut self.packet) {
+    /// Sends a bounded number of packets; whether there are more.
+    fn transmit(&mut self, now: Instant) -> bool {
+        let mut more = true;
+        for _ in 0..SEND_BUDGET {
+            if !self.engine.poll_transmit(now, &mut self.packet) {
+                more = false;
+                break;
+            }
             self.sender.push(&self.packet);
             self.packet.clear();
         }
         self.sender.flush();
+        more
     }
 
     fn read_counters(&mut self, now: Instant) -> anyhow::Result<()> {
@@ -279,8 +290,7 @@ impl Worker {
         loop {
             let (packets, _) = self.drain();
             let now = kernel::now();
-            self.transmit(now);
-            if packets != 0 {
+            if self.transmit(now) || packets != 0 {
                 quiet_since = now;
             }
             if now >= end || now.since(quiet_since) >= QUIET {
