@@ -39,9 +39,13 @@ pub struct MirrorArgs {
     #[serde(deserialize_with = "one_or_many")]
     pub iface: Vec<Text>,
 
-    /// Port to mirror: 80 (every address of this host), 10.0.0.5:80, [fd00::1]:80, or
-    /// 0.0.0.0:80 (every destination, forwarded too); may be repeated
-    #[arg(long, value_name = "[ADDR:]PORT")]
+    /// What to mirror: a port, with an address or without.
+    #[arg(
+        long,
+        value_name = "[ADDR:]PORT",
+        help = "Port to mirror: 80 (every address of this host), 10.0.0.5:80, [fd00::1]:80, or \
+                0.0.0.0:80 (every destination, forwarded too); may be repeated"
+    )]
     #[serde(deserialize_with = "one_or_many")]
     pub port: Vec<Text>,
 
