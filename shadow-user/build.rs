@@ -36,6 +36,15 @@ fn build() -> Result<()> {
         println!("cargo:rerun-if-changed={}", workspace.join(path).display());
     }
 
+    // A plain `cargo build` and an editor find the linker that `cargo xtask setup` left.
+    let tools = workspace.join("target/tools/bin");
+    if tools.join("bpf-linker").exists() && which::which("bpf-linker").is_err() {
+        let inherited = env::var_os("PATH").unwrap_or_default();
+        let path = env::join_paths([tools].into_iter().chain(env::split_paths(&inherited)))?;
+        // SAFETY: nothing else runs in this process yet.
+        unsafe { env::set_var("PATH", path) };
+    }
+
     // The linker writes the programs' BTF: another linker, other programs.
     match which::which("bpf-linker") {
         Ok(linker) => println!("cargo:rerun-if-changed={}", linker.display()),
@@ -44,8 +53,9 @@ fn build() -> Result<()> {
             bail!("`bpf-linker` is not on PATH; {REMEDY}");
         }
     }
+    // Without rustup, aya-build takes PATH's own compiler, such as Debian's.
     let found = Command::new("rustup").args(["run", &toolchain, "rustc", "--version"]).output();
-    if !found.is_ok_and(|output| output.status.success()) {
+    if which::which("rustup").is_ok() && !found.is_ok_and(|output| output.status.success()) {
         bail!("the Rust toolchain `{toolchain}` is not installed; {REMEDY}");
     }
 

@@ -65,12 +65,14 @@ pub fn copy(
     // SAFETY: the pointer is this CPU's own value, and no program of ours interrupts another.
     let record = unsafe { &mut *record };
     record.header = RecordHeader {
-        // SAFETY: helpers without arguments; `skb` is the program's context.
+        // SAFETY: a helper without arguments.
         captured_at: unsafe { bpf_ktime_get_ns() },
         packet_len,
         part_offset: 0,
         part_len: 0,
+        // SAFETY: `skb` is the program's context, which lives as long as this run of it.
         ifindex: unsafe { (*ctx.skb.skb).ifindex },
+        // SAFETY: a helper without arguments.
         cpu: unsafe { bpf_get_smp_processor_id() },
         kind: kind as u32,
     };

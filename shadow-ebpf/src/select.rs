@@ -1,5 +1,10 @@
 //! Which segments are ours. The daemon fills these maps and may change them at any time.
 
+#![expect(
+    clippy::needless_borrows_for_generic_args,
+    reason = "a key by value is a second copy of it on a stack of 512 bytes"
+)]
+
 use aya_ebpf::macros::map;
 use aya_ebpf::maps::{Array, HashMap};
 use shadow_common::{
