@@ -92,7 +92,7 @@ fn a_packet_whose_rest_does_not_fit_is_lost_once() -> Result<()> {
     })?
 }
 
-/// The far end of an interface: what is written here arrives there.
+/// The far end of an interface: what is written here arrives there, behind a `virtio_net_hdr`.
 fn tuntap(lab: &Lab, name: &str, ethernet: bool) -> Result<std::fs::File> {
     use std::os::fd::AsRawFd as _;
     let mode = if ethernet { "tap" } else { "tun" };
@@ -106,7 +106,7 @@ fn tuntap(lab: &Lab, name: &str, ethernet: bool) -> Result<std::fs::File> {
             *to = from.cast_signed();
         }
         let mode = if ethernet { libc::IFF_TAP } else { libc::IFF_TUN };
-        request.ifr_ifru.ifru_flags = (mode | libc::IFF_NO_PI) as i16;
+        request.ifr_ifru.ifru_flags = (mode | libc::IFF_NO_PI | libc::IFF_VNET_HDR) as i16;
         // SAFETY: the request outlives the call, which only reads it.
         let result = unsafe { libc::ioctl(file.as_raw_fd(), libc::TUNSETIFF, &request) };
         ensure!(result == 0, "TUNSETIFF: {}", std::io::Error::last_os_error());
@@ -114,8 +114,8 @@ fn tuntap(lab: &Lab, name: &str, ethernet: bool) -> Result<std::fs::File> {
     })?
 }
 
-/// A tun device has no link header, and neither leaves headers in the linear part of a
-/// packet longer than a page.
+/// A tun device has no link header, and of packets longer than a page both leave as much in the
+/// linear part as they are told.
 #[test]
 fn headers_are_found_on_any_link_and_outside_the_linear_part() -> Result<()> {
     let lab = Lab::new()?;
@@ -125,7 +125,7 @@ fn headers_are_found_on_any_link_and_outside_the_linear_part() -> Result<()> {
         let name = if ethernet { "tap0" } else { "tun0" };
         let mut far_end = tuntap(&lab, name, ethernet)?;
         lab.production.enter(|| bench.programs.attach_tap(name))??;
-        for len in [10, 1000, 5000, 8000] {
+        for (len, linear) in [(10, 0), (1000, 0), (5000, 0), (5000, 14), (8000, 14), (8000, 60)] {
             // 8.0.x.x and 2001:db8:86dd:… stand where an Ethernet header has its type.
             for packet in [
                 packet("192.0.2.1:40000", "192.0.2.80:80", &vec![7; len]),
@@ -133,15 +133,14 @@ fn headers_are_found_on_any_link_and_outside_the_linear_part() -> Result<()> {
                 packet("[2001:db8::1]:40000", "[2001:db8::80]:80", &vec![7; len]),
                 packet("[2001:db8:86dd::1]:40000", "[2001:db8::80]:80", &vec![7; len]),
             ] {
-                let frame = match ethernet {
+                let mut message = vec![0, 0, linear, 0, 0, 0, 0, 0, 0, 0];
+                message.extend(match ethernet {
                     true => crate::frames::frame(&[], &packet),
                     false => packet.clone(),
-                };
-                far_end.write_all(&frame)?;
-                let copies = bench
-                    .collect(1)
-                    .with_context(|| format!("{name}, {len} bytes: {:x?}", &packet[..20]))?;
-                ensure!(copies == [packet], "{name}, {len} bytes");
+                });
+                far_end.write_all(&message)?;
+                let what = || format!("{name}, {len} bytes, {linear}: {:x?}", &packet[..20]);
+                ensure!(bench.collect(1).with_context(what)?[0] == packet, what());
             }
         }
     }
@@ -177,6 +176,8 @@ fn a_connection_passes_the_tap_and_is_in_the_ring() -> Result<()> {
         ensure!(received == upload);
 
         lab.production.enter(|| bench.programs.detach_taps())?;
+        // A program of clsact may finish a packet after it was detached; not after a whole handshake.
+        lab.client.connect(service, LIMIT)?;
         let counters = bench.programs.counters()?;
         let captured = counters.tap.get(TapCounter::Captured);
         ensure!(captured == counters.tap.total(), "{counters:?}");
@@ -346,4 +347,28 @@ fn an_unknown_interface_is_named() {
     let error = programs.attach_tap("nosuchif0").unwrap_err();
     assert!(matches!(&error, KernelError::NoSuchInterface(name) if name == "nosuchif0"));
     assert!(error.to_string().contains("nosuchif0"));
+}
+
+#[test]
+fn missing_rights_are_named() {
+    let lab = Lab::new().unwrap();
+    // A program that is loaded may be attached by TCX without any.
+    let clsact = LoadOptions { attach: AttachMode::Clsact, ..LoadOptions::default() };
+    let mut programs = Programs::load(clsact).unwrap();
+    let errors = std::thread::scope(|scope| {
+        // Capabilities belong to a thread.
+        let thread = scope.spawn(|| {
+            lab.production.enter_for_good().unwrap();
+            caps::clear(None, caps::CapSet::Effective).unwrap();
+            [
+                Programs::load(LoadOptions::default()).map(drop),
+                programs.attach_tap("eth0"),
+                RawSender::new().map(drop),
+            ]
+        });
+        thread.join().unwrap()
+    });
+    for (what, error) in ["load", "attach", "send"].into_iter().zip(errors) {
+        assert!(matches!(error, Err(KernelError::NotPermitted { .. })), "{what}: {error:?}");
+    }
 }
