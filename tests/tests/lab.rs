@@ -102,16 +102,16 @@ fn mixed_traffic_is_in_the_log_exactly_once() -> Result<()> {
     let lab = Lab::new()?;
     let nginx = Nginx::start(&lab.production)?;
     let targets = vec![lab.production.at4(80), lab.production.at6(80)];
-    let mix = Mix { requests: Some(3_000), max_body: 10 << 20, ..Mix::new(targets, 7) };
+    let mix = Mix { requests: Some(1_000), max_body: 10 << 20, ..Mix::new(targets, 7) };
     let report = run_traffic(&lab.client, &mix, &Progress::default())?;
     ensure!(report.failures.is_empty(), "seed {}: {:?}", mix.seed, report.failures);
-    ensure!(report.completed.len() == 3_000, "{}", report.completed.len());
+    ensure!(report.completed.len() == 1_000, "{}", report.completed.len());
     let log = nginx.log_of(report.completed.len())?;
     let differences = check_against_client(&report.completed, &log);
     ensure!(differences.is_empty(), "seed {}: {differences}", mix.seed);
     ensure!(report.completed.iter().any(|r| r.body_len == 0 && r.method == "POST"));
     ensure!(report.completed.iter().any(|r| r.body_len > 4 << 20));
-    ensure!(report.connections > 200, "{}", report.connections);
+    ensure!(report.connections > 50, "{}", report.connections);
 
     // The check can fail: one line less, one twice, one changed.
     let mut broken = log.clone();
@@ -119,7 +119,9 @@ fn mixed_traffic_is_in_the_log_exactly_once() -> Result<()> {
     ensure!(compare(&log, &broken).missing.len() == 1);
     broken.push(broken[0].clone());
     ensure!(compare(&log, &broken).repeated.len() == 1);
-    broken[5].body_sha256.push('0');
+    broken = log.clone();
+    let hashed = broken.iter_mut().find(|entry| entry.method == "POST");
+    hashed.expect("a mix has uploads").body_sha256.push('0');
     ensure!(check_against_client(&report.completed, &broken).altered.len() == 1);
     Ok(())
 }

@@ -15,7 +15,8 @@ use crate::process::Process;
 use crate::wait::wait_for;
 
 const UP: Duration = Duration::from_secs(20);
-const DOWN: Duration = Duration::from_secs(30);
+/// Longer than any `--drain` that a test gives.
+const DOWN: Duration = Duration::from_secs(60);
 
 /// A running `shadowtap mirror`. Killed when dropped.
 #[derive(Debug)]
@@ -139,7 +140,7 @@ impl Mirror {
     /// Stops it with SIGTERM and reads its summary.
     ///
     /// # Errors
-    /// When it does not end in 30 s, or left no summary.
+    /// When it does not end in 60 s, or left no summary.
     pub fn stop(self) -> Result<Ended> {
         self.stop_with(Signal::SIGTERM)
     }
