@@ -84,7 +84,8 @@ impl EngineConfig {
             path_mtu: 1_500,
             secret,
             memory_limit: 192 << 20,
-            flow_limit: 16 << 20,
+            // A buffer that has grown may be twice what it holds: 24 MiB of upload ahead of the shadow.
+            flow_limit: 48 << 20,
             max_flows: 200_000,
             gate_timeout: Duration::from_secs(5),
             gate_action: GateAction::default(),
