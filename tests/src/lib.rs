@@ -1,1 +1,184 @@
-//! End-to-end tests.
+//! End-to-end tests: the shadowtap binary between real servers and real clients.
+//!
+//! They need root and make network namespaces of their own; run them with `--test-threads=1`, for
+//! they measure what a host does.
+
+use std::process::Output;
+use std::time::Duration;
+
+use anyhow::{Result, ensure};
+use aya::programs::tc::{SchedClassifier, TcAttachType};
+use shadow_lab::{
+    Books, Ended, Entry, Host, Lab, Mirror, Mix, Nginx, Process, Progress, Report, binary,
+    check_against_client, compare, run_traffic, wait_for,
+};
+
+/// A lab with nginx on production and on the shadow, both on port 80.
+#[derive(Debug)]
+pub struct Stage {
+    /// The server that answers the client.
+    pub production: Nginx,
+    /// The server under test.
+    pub shadow: Nginx,
+    /// The hosts. Last, for the servers must go before them.
+    pub lab: Lab,
+}
+
+/// The IP version of clients, production and shadow.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Family {
+    /// IPv4.
+    V4,
+    /// IPv6.
+    V6,
+}
+
+impl Stage {
+    /// Hosts on one segment.
+    ///
+    /// # Errors
+    /// When not root, or nginx is missing.
+    pub fn new() -> Result<Self> {
+        let lab = Lab::new()?;
+        Ok(Self {
+            production: Nginx::start(&lab.production)?,
+            shadow: Nginx::start(&lab.shadow)?,
+            lab,
+        })
+    }
+
+    /// `shadowtap mirror` from port 80 to the shadow's, with further flags.
+    ///
+    /// # Errors
+    /// As [`Mirror::start`].
+    pub fn mirror(&self, family: Family, flags: &[&str]) -> Result<Mirror> {
+        let shadow = at(&self.lab.shadow, family).to_string();
+        let mut args = vec!["--iface", "eth0", "--port", "80", "--shadow", &shadow];
+        args.extend(flags);
+        Mirror::start(&self.lab.production, &args)
+    }
+
+    /// The default mix toward production.
+    #[must_use]
+    pub fn mix(&self, family: Family, requests: u64, seed: u64) -> Mix {
+        let targets = vec![at(&self.lab.production, family)];
+        Mix { requests: Some(requests), ..Mix::new(targets, seed) }
+    }
+
+    /// Sends `mix`; production must answer every request as expected.
+    ///
+    /// # Errors
+    /// When it does not, with the seed.
+    pub fn send(&self, mix: &Mix) -> Result<Report> {
+        let report = run_traffic(&self.lab.client, mix, &Progress::default())?;
+        let failures = &report.failures;
+        ensure!(failures.is_empty(), "seed {}: production failed: {failures:#?}", mix.seed);
+        Ok(report)
+    }
+
+    /// Production's log holds each of `report`'s requests exactly once.
+    ///
+    /// # Errors
+    /// When it does not.
+    pub fn production_log(&self, report: &Report) -> Result<Vec<Entry>> {
+        let log = self.production.log_of(report.completed.len())?;
+        let differences = check_against_client(&report.completed, &log);
+        ensure!(differences.is_empty(), "production's log: {differences}");
+        Ok(log)
+    }
+
+    /// The shadow's log holds each request of production's exactly once, and the same.
+    ///
+    /// # Errors
+    /// When it does not.
+    pub fn check_shadow(&self, production: &[Entry]) -> Result<()> {
+        let log = self.shadow.log_of(production.len())?;
+        let differences = compare(production, &log);
+        ensure!(differences.is_empty(), "the shadow's log: {differences}");
+        Ok(())
+    }
+}
+
+/// Port 80 of `host`.
+#[must_use]
+pub fn at(host: &Host, family: Family) -> std::net::SocketAddr {
+    match family {
+        Family::V4 => host.at4(80),
+        Family::V6 => host.at6(80),
+    }
+}
+
+/// It exited with 0 and its books balance.
+///
+/// # Panics
+/// When they do not balance.
+///
+/// # Errors
+/// When it exited otherwise.
+pub fn check_ended(ended: &Ended) -> Result<()> {
+    ensure!(ended.status.code() == Some(0), "{}: {}", ended.status, ended.stderr);
+    ended.books.assert_balanced();
+    Ok(())
+}
+
+/// Everything captured was delivered: nothing lost, skipped or aborted.
+///
+/// # Errors
+/// When something was, with the whole summary.
+pub fn check_lossless(books: &Books, requests: usize) -> Result<()> {
+    let expected = [
+        ("packets.lost", books.sum("packets.lost"), 0),
+        ("flows.skipped", books.sum("flows.skipped"), 0),
+        ("flows.aborted", books.sum("flows.aborted"), 0),
+        ("bytes.delivered", books.get("bytes.delivered"), books.get("bytes.captured")),
+        ("requests.seen", books.get("requests.seen"), requests as u64),
+        ("requests.delivered", books.get("requests.delivered"), requests as u64),
+        ("requests.answered", books.get("requests.answered"), requests as u64),
+    ];
+    for (key, found, wanted) in expected {
+        ensure!(found == wanted, "{key} is {found}, not {wanted}: {:#}", books.json());
+    }
+    Ok(())
+}
+
+/// Runs `shadowtap` to its end, which must come within 10 s.
+///
+/// # Errors
+/// When it cannot be started or runs on.
+pub fn shadowtap(host: &Host, args: &[&str]) -> Result<Output> {
+    let mut command = host.command(binary()?);
+    let mut process: Process = host.spawn("shadowtap", command.args(args))?;
+    let status = process.wait(Duration::from_secs(10))?;
+    let (stdout, stderr) = (process.stdout().into_bytes(), process.stderr().into_bytes());
+    Ok(Output { status, stdout, stderr })
+}
+
+/// How many eBPF programs are attached to `eth0` of `host`, by TCX or clsact.
+///
+/// Not by bpftool: Debian 12's knows no TCX.
+///
+/// # Errors
+/// When the kernel refuses to say.
+pub fn attached(host: &Host) -> Result<usize> {
+    let tcx: usize = host.enter(|| {
+        // TCX is from kernel 6.6; an older one refuses the question.
+        let list = |direction| SchedClassifier::query_tcx("eth0", direction).ok();
+        let both = [TcAttachType::Ingress, TcAttachType::Egress].map(list);
+        both.into_iter().flatten().map(|(_, programs)| programs.len()).sum()
+    })?;
+    let mut clsact = 0;
+    for direction in ["ingress", "egress"] {
+        let text = host.run("tc", ["filter", "show", "dev", "eth0", direction])?;
+        clsact += text.lines().filter(|line| line.contains("direct-action")).count();
+    }
+    Ok(tcx + clsact)
+}
+
+/// Waits until the shadow has logged `count` requests.
+///
+/// # Errors
+/// When it has not within 30 s.
+pub fn wait_for_shadow(shadow: &Nginx, count: usize) -> Result<()> {
+    let what = format!("{count} requests at the shadow");
+    wait_for(&what, Duration::from_secs(30), || Ok((shadow.logged() >= count).then_some(())))
+}

@@ -20,7 +20,6 @@ pub struct Package {
 
 /// What demo, tests and benchmarks start.
 pub const LAB: &[Package] = &[
-    Package { name: "bpftool", programs: &["bpftool"] },
     Package { name: "curl", programs: &["curl"] },
     Package { name: "iproute2", programs: &["ip", "tc", "ss"] },
     Package { name: "nginx", programs: &["nginx"] },
