@@ -273,6 +273,12 @@ impl Client {
         }
     }
 
+    /// Whether the octet `seq` was sent and is not acknowledged.
+    #[must_use]
+    pub fn has_in_flight(&self, seq: SeqNum) -> bool {
+        seq.after_or_at(self.snd.una) && seq.before(self.snd.nxt)
+    }
+
     /// When [`handle_timeout`](Self::handle_timeout) is due.
     #[must_use]
     pub fn poll_timeout(&self) -> Option<Instant> {

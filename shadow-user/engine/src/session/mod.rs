@@ -184,6 +184,11 @@ impl Session {
     /// Takes an ICMP error about this session.
     pub(crate) fn handle_icmp(&mut self, error: &IcmpError, now: Instant) {
         let Some(client) = &mut self.client else { return };
+        // RFC 5927, 4.1: "TCP SHOULD check that the TCP sequence number contained in the payload of the
+        // ICMP error message is within the range SND.UNA =< SEG.SEQ < SND.NXT"
+        if !client.has_in_flight(error.seq) {
+            return;
+        }
         match error.reason {
             IcmpReason::PacketTooBig { mtu } => {
                 let mtu = u16::try_from(mtu).unwrap_or(u16::MAX);
@@ -258,7 +263,7 @@ impl Session {
             Some(Close::Reset) => self.reset_due = true,
             None => {}
         }
-        if self.reset_due && self.delivered == self.stream.captured() {
+        if self.reset_due && self.connected && self.delivered == self.stream.captured() {
             client.abort();
             self.end = Some(FlowEnd::Mirrored);
         } else if self.memory() > config.flow_limit {
@@ -397,7 +402,7 @@ impl Session {
     fn end_of(&self, close: client::Close) -> FlowEnd {
         use client::Close as By;
         // A stream that has ended and arrived is whole, however the shadow then hangs up.
-        if self.closed && self.delivered == self.stream.captured() {
+        if self.connected && self.closed && self.delivered == self.stream.captured() {
             return FlowEnd::Mirrored;
         }
         FlowEnd::Aborted(match close {
