@@ -93,7 +93,8 @@ impl Attachments {
 
 /// Whether the kernel does not know this kind of link.
 fn is_unknown(error: &ProgramError) -> bool {
-    matches!(raw(error), Some(libc::EINVAL))
+    // E2BIG: the request has fields that the kernel does not know.
+    matches!(raw(error), Some(libc::EINVAL | libc::E2BIG | libc::EOPNOTSUPP))
 }
 
 fn refusal(program: &'static str, interface: &str, source: ProgramError) -> KernelError {
