@@ -12,7 +12,7 @@ use std::{
 };
 
 use anyhow::{Context as _, Result, bail, ensure};
-use cargo_metadata::{Metadata, MetadataCommand, TargetKind};
+use cargo_metadata::{MetadataCommand, TargetKind};
 use clap::ValueEnum;
 
 use crate::{
@@ -81,12 +81,13 @@ pub fn run(choice: Choice, args: &Args) -> Result<ExitCode> {
             || Privilege::of_this_process() != Privilege::None,
         "eBPF and end-to-end tests need root and there is no sudo; as root: cargo xtask test"
     );
+    let targets = Targets::of_workspace()?;
     let started = Instant::now();
     let ready = setup::ensure(choice, Purpose::Test)?;
     let mut table = Table::default();
     table.add("setup", Outcome::Passed, started.elapsed());
 
-    let suite = Suite::new(ready, args.filter.clone())?;
+    let suite = Suite { ready, targets, filter: args.filter.clone() };
     let mut total = Tally::default();
     let mut has_failed = false;
     for step in steps {
@@ -130,16 +131,6 @@ struct Suite {
 }
 
 impl Suite {
-    fn new(ready: Ready, filter: Option<String>) -> Result<Self> {
-        let metadata = MetadataCommand::new()
-            .cargo_path(host::cargo())
-            .current_dir(host::root())
-            .no_deps()
-            .exec()
-            .context("cargo metadata")?;
-        Ok(Self { ready, targets: Targets::of(&metadata)?, filter })
-    }
-
     fn step(&self, step: Step, tally: &mut Tally) -> Result<()> {
         let run = |args: &[&str]| succeed(&self.ready.cargo(args));
         match step {
@@ -254,7 +245,13 @@ struct Targets {
 }
 
 impl Targets {
-    fn of(metadata: &Metadata) -> Result<Self> {
+    fn of_workspace() -> Result<Self> {
+        let metadata = MetadataCommand::new()
+            .cargo_path(host::cargo())
+            .current_dir(host::root())
+            .no_deps()
+            .exec()
+            .context("cargo metadata")?;
         let targets = metadata.packages.iter().flat_map(|package| {
             let tests = package.targets.iter().filter(|it| it.kind.contains(&TargetKind::Test));
             tests.map(|target| (package.name.as_str(), target.name.as_str()))
