@@ -65,6 +65,27 @@ impl Books {
         self.at(key).map_or(0, add)
     }
 
+    /// Every dotted key with its value, without zeros and empty texts.
+    #[must_use]
+    pub fn flat(&self) -> Vec<(String, String)> {
+        fn add(prefix: &str, value: &Value, list: &mut Vec<(String, String)>) {
+            match value {
+                Value::Object(map) => {
+                    for (key, value) in map {
+                        let dot = if prefix.is_empty() { "" } else { "." };
+                        add(&format!("{prefix}{dot}{key}"), value, list);
+                    }
+                }
+                Value::String(text) => list.push((prefix.to_owned(), text.clone())),
+                other => list.push((prefix.to_owned(), other.to_string())),
+            }
+        }
+        let mut list = Vec::new();
+        add("", &self.root, &mut list);
+        list.retain(|(_, value)| !matches!(value.as_str(), "" | "0" | "0.0"));
+        list
+    }
+
     /// Every identity that does not hold, in words. Empty when the books balance.
     #[must_use]
     pub fn imbalances(&self) -> Vec<String> {
@@ -147,6 +168,8 @@ mod tests {
     fn balanced_books_have_no_imbalance() {
         books(6, 100).assert_balanced();
         assert_eq!(books(6, 100).sum("flows.skipped"), 2);
+        assert!(books(6, 100).flat().contains(&("packets.lost.ring_full".into(), "1".into())));
+        assert!(!books(6, 100).flat().iter().any(|(key, _)| key == "flows.open"));
     }
 
     #[test]
