@@ -1,8 +1,12 @@
 //! What is on the wire: nothing of the mirror at the client, no RST of production's kernel at the shadow.
 
+use std::io::Write;
+use std::net::SocketAddr;
+use std::time::Duration;
+
 use anyhow::{Result, ensure};
 use shadow_lab::{Capture, Mix, Tcpdump};
-use shadow_tests::{Family, Stage, check_ended};
+use shadow_tests::{Family, Stage, at, check_ended};
 
 const RST: &str = "tcp[tcpflags] & tcp-rst != 0";
 /// pcap-filter(7) looks into IPv4 only: byte 53 of an IPv6 packet without extensions holds the flags.
@@ -51,6 +55,19 @@ fn nothing_of_the_mirror_reaches_the_client_or_disturbs_the_shadow() -> Result<(
         none(&at_client, &format!("ether host {}", mac(&stage)?))?;
         none(&at_client, &format!("src host {production_address} and {rst}"))?;
         none(&at_shadow, &format!("src host {production_address} and {rst}"))?;
+
+        // The same filters find what they look for when it is there.
+        let at_client = Tcpdump::start(client, "eth0", "tcp")?;
+        let at_shadow = Tcpdump::start(shadow, "eth0", "tcp")?;
+        let closed = SocketAddr::new(at(production, family).ip(), 9);
+        ensure!(client.connect(closed, Duration::from_secs(5)).is_err());
+        let mut impatient = production.connect(at(shadow, family), Duration::from_secs(5))?;
+        impatient.write_all(b"GET / HTTP/1.1\r\nHost: lab.test\r\n\r\n")?;
+        impatient.peek(&mut [0])?;
+        drop(impatient); // unread data: the kernel answers with RST
+        let (at_client, at_shadow) = (at_client.stop()?, at_shadow.stop()?);
+        let filter = format!("src host {production_address} and {rst}");
+        ensure!(at_client.count(&filter)? == 1 && at_shadow.count(&filter)? == 1);
     }
     Ok(())
 }
