@@ -17,6 +17,7 @@ pub mod mirror;
 mod notice;
 pub mod preflight;
 pub mod report;
+pub mod route;
 pub mod services;
 pub mod setting;
 pub mod worker;
@@ -47,6 +48,7 @@ pub fn run() -> ExitCode {
         Command::Mirror(flags) => {
             Config::load(*flags).map_err(anyhow::Error::from).and_then(mirror::run)
         }
+        Command::Route(command) => route::run(command),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,

@@ -155,7 +155,10 @@ mod tests {
     fn config(line: &str) -> Config {
         let words = ["shadowtap", "mirror", "--shadow", "10.0.0.9:80"];
         let words = words.into_iter().chain(line.split_whitespace());
-        let Command::Mirror(flags) = Cli::try_parse_from(words).expect("well-formed").command;
+        let Command::Mirror(flags) = Cli::try_parse_from(words).expect("well-formed").command
+        else {
+            panic!("these are the flags of mirror");
+        };
         Config::load(*flags).expect("valid")
     }
 

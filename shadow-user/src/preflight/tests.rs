@@ -4,7 +4,10 @@ use clap::Parser;
 
 fn config(line: &str) -> Config {
     let words = ["shadowtap", "mirror"].into_iter().chain(line.split_whitespace());
-    let Command::Mirror(flags) = Cli::try_parse_from(words).expect("well-formed flags").command;
+    let Command::Mirror(flags) = Cli::try_parse_from(words).expect("well-formed flags").command
+    else {
+        panic!("these are the flags of mirror");
+    };
     Config::load(*flags).expect("valid")
 }
 
