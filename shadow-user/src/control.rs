@@ -15,10 +15,12 @@ use tokio::time::{MissedTickBehavior, interval};
 use crate::config::{Config, Service};
 use crate::host::{Interface, Netlink, addresses};
 use crate::http;
+use crate::kernel;
 use crate::live::Live;
 use crate::notice::Notices;
 use crate::report::Snapshot;
 use crate::services::service_keys;
+use crate::supervisor::Supervisor;
 use crate::worker::{Command, Published, Worker};
 
 /// How often this host's addresses are looked at.
@@ -95,6 +97,8 @@ impl Control<'_> {
         show.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut refresh = interval(REFRESH);
         refresh.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut supervisor = Supervisor::from_environment();
+        let mirroring = format!("mirroring to {}", self.config.shadow.text);
         let over = sleep_or_forever(self.config.duration);
         tokio::pin!(over);
         let mut stopping = false;
@@ -102,11 +106,17 @@ impl Control<'_> {
         let last = loop {
             tokio::select! {
                 last = &mut done => break last.context("the worker panicked")?,
+                () = supervisor.tick() => {
+                    let age = kernel::now().since(self.published.load().at);
+                    supervisor.tell(age, &mirroring);
+                }
                 () = self.signals.next() => {
+                    supervisor.stopping("open sessions come to their end");
                     self.stop(stopping);
                     stopping = true;
                 }
                 () = &mut over, if !stopping => {
+                    supervisor.stopping("open sessions come to their end");
                     self.stop(stopping);
                     stopping = true;
                 }

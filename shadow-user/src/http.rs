@@ -16,7 +16,7 @@ use crate::report::{Snapshot, metrics};
 use crate::worker::Published;
 
 /// A worker that has not published for this long is stuck.
-const STALE: Duration = Duration::from_secs(2);
+pub(crate) const STALE: Duration = Duration::from_secs(2);
 
 /// Answers until it is dropped.
 ///

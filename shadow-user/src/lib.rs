@@ -20,6 +20,7 @@ pub mod report;
 pub mod route;
 pub mod services;
 pub mod setting;
+pub mod supervisor;
 pub mod worker;
 
 use cli::{Cli, Command};

@@ -27,6 +27,12 @@ pub struct State {
     pub rp_filter: BTreeMap<String, Changed>,
 }
 
+/// The part of the record that tells which namespace it is for.
+#[derive(Deserialize)]
+struct Namespace {
+    netns_cookie: u64,
+}
+
 /// A kernel parameter that was changed.
 #[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
 pub struct Changed {
@@ -60,22 +66,30 @@ impl Store {
     /// When the file is unreadable.
     pub fn read(directory: &Path) -> Result<Self, Refusal> {
         let path = path(directory).map_err(|error| unusable(directory, &error))?;
-        let cookie = netns_cookie();
-        let state = match fs::read_to_string(&path) {
-            Ok(text) => serde_json::from_str(&text).map_err(|error| {
-                Refusal::new(
-                    path.display().to_string(),
-                    format!("is no record of routes: {error}"),
-                    "compare `ip rule` with what you want, then remove this file",
-                )
-            })?,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => State::default(),
+        let netns_cookie = netns_cookie();
+        let text = match fs::read_to_string(&path) {
+            Ok(text) => text,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => String::new(),
             Err(error) => return Err(unusable(&path, &error)),
         };
-        // What was recorded for another namespace of the same inode went with it.
-        let current = [state.netns_cookie, cookie].contains(&0) || state.netns_cookie == cookie;
-        let state = if current { state } else { State::default() };
-        Ok(Self { path, state: State { netns_cookie: cookie, ..state }, _lock: None })
+        let damaged = |error: serde_json::Error| {
+            Refusal::new(
+                path.display().to_string(),
+                format!("is no record of routes: {error}"),
+                "compare `ip rule` with what you want, then remove this file",
+            )
+        };
+        let mut state = State::default();
+        if !text.is_empty() {
+            // What was recorded for another namespace of the same inode went with it, whatever
+            // version wrote it.
+            let of: Namespace = serde_json::from_str(&text).map_err(damaged)?;
+            if of.netns_cookie == netns_cookie || of.netns_cookie == 0 || netns_cookie == 0 {
+                state = serde_json::from_str(&text).map_err(damaged)?;
+            }
+        }
+        state.netns_cookie = netns_cookie;
+        Ok(Self { path, state, _lock: None })
     }
 
     /// The same for changes: made where it is missing, and waits for others who change it.
@@ -188,8 +202,14 @@ mod tests {
         store.state.entries.push(entry());
         store.state.netns_cookie ^= 1 << 40;
         store.save().expect("writable");
-        let current = Store::read(directory.path()).expect("usable").state;
-        assert_eq!(current.entries.is_empty(), current.netns_cookie != 0);
+        let read = || Store::read(directory.path()).map(|store| store.state.entries);
+        let known = netns_cookie() != 0;
+        assert_eq!(read().expect("usable").is_empty(), known);
+        if known {
+            let text = r#"{ "netns_cookie": 1, "of": "another version" }"#;
+            fs::write(path(directory.path()).expect("procfs"), text).expect("writable");
+            assert!(read().expect("another's").is_empty());
+        }
     }
 
     #[test]
