@@ -2,6 +2,7 @@
 //! manager is told.
 
 use std::fs;
+use std::io::ErrorKind;
 use std::os::unix::fs::{PermissionsExt as _, chown};
 use std::os::unix::net::UnixDatagram;
 use std::path::{Path, PathBuf};
@@ -9,9 +10,10 @@ use std::process::Command;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
+use nix::errno::Errno;
 use nix::sys::ptrace;
 use nix::sys::signal::Signal;
-use nix::sys::wait::waitpid;
+use nix::sys::wait::{WaitPidFlag, waitpid};
 use nix::unistd::Pid;
 use shadow_lab::{Host, Lab, Nginx, Process, binary, curl, wait_for};
 
@@ -91,10 +93,14 @@ impl Ear {
     fn hear(&self, limit: Duration) -> Result<Option<String>> {
         self.0.set_read_timeout(Some(limit))?;
         let mut message = [0; 4_096];
-        match self.0.recv(&mut message) {
-            Ok(length) => Ok(Some(String::from_utf8(message[..length].to_vec())?)),
-            Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => Ok(None),
-            Err(error) => Err(error.into()),
+        loop {
+            return match self.0.recv(&mut message) {
+                Ok(length) => Ok(Some(String::from_utf8(message[..length].to_vec())?)),
+                Err(error) if error.kind() == ErrorKind::WouldBlock => Ok(None),
+                // By SIGCHLD, for one.
+                Err(error) if error.kind() == ErrorKind::Interrupted => continue,
+                Err(error) => Err(error.into()),
+            };
         }
     }
 
@@ -139,7 +145,7 @@ fn the_units_capabilities_suffice_and_the_service_manager_hears_of_it() -> Resul
     ear.wait_for("WATCHDOG=1", &mut process)?;
     let worker = worker(&process)?;
     ptrace::attach(worker)?;
-    waitpid(worker, Some(nix::sys::wait::WaitPidFlag::__WALL))?;
+    while waitpid(worker, Some(WaitPidFlag::__WALL)) == Err(Errno::EINTR) {}
     wait_for("the watchdog to go unfed", Duration::from_secs(10), || {
         Ok(ear.hear(Duration::from_secs(1))?.is_none().then_some(()))
     })?;
