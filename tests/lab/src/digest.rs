@@ -34,6 +34,8 @@ impl DigestServer {
     /// # Errors
     /// When the socket cannot be bound.
     pub fn start(path: &Path) -> Result<Self> {
+        // Left by a predecessor of the same place.
+        let _ = std::fs::remove_file(path);
         let listener =
             UnixListener::bind(path).with_context(|| format!("bind {}", path.display()))?;
         let ended = Arc::new(AtomicBool::new(false));

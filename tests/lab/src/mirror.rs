@@ -1,5 +1,6 @@
 //! The program under test, running on production.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::process::ExitStatus;
 use std::sync::atomic::{AtomicU16, Ordering};
@@ -179,9 +180,26 @@ pub fn sum_metric(text: &str, name: &str) -> Option<f64> {
     values.reduce(|a, b| a + b)
 }
 
+/// The values of the metric `name` that are not 0, by their label `reason`.
+#[must_use]
+pub fn reasons(text: &str, name: &str) -> BTreeMap<String, u64> {
+    let prefix = format!("{name}_total{{reason=\"");
+    let values = text.lines().filter_map(|line| {
+        let (reason, value) = line.strip_prefix(&prefix)?.split_once("\"} ")?;
+        Some((reason.to_owned(), value.parse().ok()?))
+    });
+    values.filter(|(_, value)| *value != 0).collect()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn reasons_that_did_not_happen_are_left_out() {
+        let text = "a_total{reason=\"x\"} 3\na_total{reason=\"y\"} 0\nab_total{reason=\"z\"} 1\n";
+        assert_eq!(reasons(text, "a"), [("x".to_owned(), 3)].into());
+    }
 
     #[test]
     fn metrics_are_summed_over_labels() {

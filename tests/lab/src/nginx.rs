@@ -5,7 +5,8 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
-use nix::sys::signal::Signal;
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
 
 use crate::access_log::Entry;
 use crate::content;
@@ -24,6 +25,7 @@ pub(crate) const FILES: [(&str, usize, usize); 3] =
 /// |---|---|
 /// | `/small.txt`, `/1k.bin`, `/1m.bin` | static files |
 /// | `/slow/<file>` | the same at 256 KiB/s |
+/// | `/quiet/<file>` | the same without a line in the log |
 /// | `/digest` | answers with the hash of the body, up to 32 MiB |
 /// | `/made/<offset>/<len>` | makes content; with `?chunked` in chunks |
 #[derive(Debug)]
@@ -87,6 +89,22 @@ impl Nginx {
     /// When the kernel refuses.
     pub fn signal(&mut self, signal: Signal) -> Result<()> {
         self.process.signal(signal)
+    }
+
+    /// Sends `signal` to the master and all workers: stopped or killed, the master alone would leave
+    /// its workers serving.
+    ///
+    /// # Errors
+    /// When the kernel refuses.
+    pub fn signal_all(&mut self, signal: Signal) -> Result<()> {
+        let pid = self.pid();
+        let children = fs::read_to_string(format!("/proc/{pid}/task/{pid}/children"));
+        // First the master, which would replace a worker.
+        self.process.signal(signal)?;
+        for child in children.context("find nginx's workers")?.split_whitespace() {
+            let _ = kill(Pid::from_raw(child.parse()?), signal);
+        }
+        Ok(())
     }
 
     /// Every request logged until now. A request is logged when its response has been sent.
@@ -166,6 +184,10 @@ http {{
         location / {{ }}
         location /slow/ {{
             limit_rate 256k;
+            alias {prefix}/files/;
+        }}
+        location /quiet/ {{
+            access_log off;
             alias {prefix}/files/;
         }}
         location ~ ^/(digest|made) {{

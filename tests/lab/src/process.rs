@@ -44,6 +44,15 @@ impl Process {
         self.child.id()
     }
 
+    /// Octets of it in memory (`VmRSS`, proc(5)); 0 when it has ended.
+    #[must_use]
+    pub fn resident(&self) -> u64 {
+        let status = fs::read_to_string(format!("/proc/{}/status", self.pid())).unwrap_or_default();
+        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
+        let kib = line.and_then(|line| line.split_whitespace().next()?.parse::<u64>().ok());
+        kib.unwrap_or(0) * 1_024
+    }
+
     /// What it has written to standard output until now.
     #[must_use]
     pub fn stdout(&self) -> String {

@@ -24,9 +24,24 @@ pub struct WrkResult {
 /// # Errors
 /// When wrk is missing or prints something else than expected.
 pub fn wrk(client: &Host, url: &str, connections: u32, duration: Duration) -> Result<WrkResult> {
+    wrk_with(client, url, connections, duration, &[])
+}
+
+/// The same with further arguments.
+///
+/// # Errors
+/// As [`wrk`].
+pub fn wrk_with(
+    client: &Host,
+    url: &str,
+    connections: u32,
+    duration: Duration,
+    args: &[&str],
+) -> Result<WrkResult> {
     let (connections, duration) =
         (format!("-c{connections}"), format!("-d{}s", duration.as_secs()));
-    let text = client.run("wrk", ["-t2", &connections, &duration, url])?;
+    let fixed = ["-t2", &connections, &duration, url];
+    let text = client.run("wrk", args.iter().chain(&fixed))?;
     parse(&text).with_context(|| format!("wrk printed {text:?}"))
 }
 
