@@ -144,6 +144,11 @@ pub struct MirrorArgs {
     #[arg(long, value_name = "ACTION")]
     pub gate_action: Option<Text>,
 
+    /// How long the shadow may acknowledge nothing; its window may be shut four times as
+    /// long [default: 30s]
+    #[arg(long, value_name = "TIME")]
+    pub shadow_timeout: Option<Text>,
+
     /// Time between a client's segments: as-captured or off [default: as-captured]
     #[arg(long, value_name = "PACE")]
     pub pace: Option<Text>,

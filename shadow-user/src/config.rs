@@ -43,6 +43,8 @@ pub struct Config {
     pub gate_timeout: Duration,
     /// What happens then.
     pub gate_action: GateAction,
+    /// How long the shadow may acknowledge nothing.
+    pub shadow_timeout: Duration,
     /// When released data goes out.
     pub pace: Pace,
     /// Bytes for flows and their data: what `--memory-limit` leaves besides the rings
@@ -188,6 +190,9 @@ impl Config {
                 .parse(positive_duration)?
                 .value,
             gate_action: given!("gate-action", gate_action, "abort").parse(choice)?.value,
+            shadow_timeout: given!("shadow-timeout", shadow_timeout, "30s")
+                .parse(positive_duration)?
+                .value,
             pace: given!("pace", pace, "as-captured").parse(choice)?.value,
             flow_memory,
             max_flows: given!("max-flows", max_flows, "200000").parse(max_flows)?.value,

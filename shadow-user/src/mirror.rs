@@ -102,6 +102,7 @@ fn engine_config(config: &Config, plan: &Plan) -> anyhow::Result<EngineConfig> {
             cli::GateAction::Abort => shadow_engine::GateAction::Abort,
             cli::GateAction::Send => shadow_engine::GateAction::Send,
         },
+        user_timeout: config.shadow_timeout,
         pace: match config.pace {
             cli::Pace::AsCaptured => shadow_engine::Pace::AsCaptured,
             cli::Pace::Off => shadow_engine::Pace::Off,

@@ -31,7 +31,8 @@ pub struct EngineConfig {
     pub gate_action: GateAction,
     /// Whether captured distances in time are kept.
     pub pace: Pace,
-    /// How long the shadow may leave something unacknowledged (RFC 9293, 3.8.3).
+    /// How long the shadow may leave something unacknowledged (RFC 9293, 3.8.3); four times
+    /// as long it may keep its window shut.
     pub user_timeout: Duration,
     /// How long a client may be silent before its session is given up.
     pub idle_timeout: Duration,

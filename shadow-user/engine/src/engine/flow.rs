@@ -103,6 +103,8 @@ pub(crate) struct Flow {
     pub(crate) listed: bool,
     /// The earliest entry of this flow in the timer queue, or [`Instant::NEVER`].
     pub(crate) armed: Instant,
+    /// Whether its session was begun to find out if the shadow is back.
+    pub(crate) probe: bool,
     /// Whether the flow stands in the queue of those that may have packets to send.
     pub(crate) queued: bool,
     /// Octets that the engine's memory account knows of.
@@ -117,6 +119,7 @@ impl Flow {
             successor: None,
             last_packet: now,
             listed: true,
+            probe: false,
             armed: Instant::NEVER,
             queued: false,
             accounted: 0,

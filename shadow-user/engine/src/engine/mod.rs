@@ -8,7 +8,7 @@ use std::collections::VecDeque;
 use std::net::SocketAddr;
 
 use crate::books::{Aborted, Books, IgnoredPacket, IgnoredReply, Skipped};
-use crate::circuit::Circuit;
+use crate::circuit::{Admission, Circuit};
 use crate::client::{self, Client, Offer};
 use crate::config::EngineConfig;
 use crate::engine::flow::{Ended, Flow, FlowKey, SeededHash, Stage, Syn};
@@ -16,7 +16,7 @@ use crate::engine::table::Table;
 use crate::engine::timers::{FlowId, Timers};
 use crate::http::{Recognition, looks_like_request};
 use crate::iss::{Secret, iss};
-use crate::session::{Handshake, Opening, Session};
+use crate::session::{Opening, Session};
 use crate::sources::Sources;
 use crate::time::{Duration, Instant};
 use crate::wire::{self, Flags, IcmpError, Malformed, Packet, Segment};
@@ -451,19 +451,26 @@ impl Engine {
         if self.memory >= self.config.memory_limit {
             return self.skip(id, Skipped::Memory, now);
         }
+        let mut probe = false;
         let client = if self.config.dry_run {
             None
         } else {
-            if !self.circuit.admits(now) {
+            // Closes by itself after a time; the books shall know.
+            let admission = self.circuit.admits(now);
+            self.books.circuit.open = self.circuit.is_open();
+            if admission == Admission::Refused {
                 return self.skip(id, Skipped::CircuitOpen, now);
             }
+            probe = admission == Admission::Probe;
             let flows = &self.flows;
             let Some(local) =
                 self.sources.take(opening.client, |local| flows.find_local(local).is_some())
             else {
+                self.end_probe(probe, now);
                 return self.skip(id, Skipped::NoPort, now);
             };
             if local.is_ipv4() != self.config.shadow.is_ipv4() {
+                self.end_probe(probe, now);
                 self.sources.give(local);
                 return self.skip(id, Skipped::AddressFamily, now);
             }
@@ -472,9 +479,17 @@ impl Engine {
         let session = Session::new(opening, client, &self.config, now);
         if let Some(flow) = self.flows.get_mut(id) {
             flow.stage = Stage::Open(Box::new(session));
+            flow.probe = probe;
         }
         self.flows.list_local(id);
         self.advance(id, now);
+    }
+
+    /// A probe was not begun after all.
+    fn end_probe(&mut self, probe: bool, now: Instant) {
+        if probe {
+            self.circuit.probe_ended(now);
+        }
     }
 
     fn client(&self, local: SocketAddr, offer: Offer, now: Instant) -> Client {
@@ -482,6 +497,7 @@ impl Engine {
         let config = client::Config {
             path_mtu: self.config.path_mtu,
             user_timeout: self.config.user_timeout,
+            zero_window_timeout: self.config.user_timeout * 4,
             ..client::Config::new(
                 local,
                 shadow,
@@ -511,10 +527,8 @@ impl Engine {
             session.abort(Aborted::Idle);
         }
         session.advance(now, *last_loss, config, books);
-        match session.take_handshake() {
-            Some(Handshake::Completed) => self.circuit.succeeded(),
-            Some(Handshake::Failed) => books.circuit.opened += u64::from(self.circuit.failed(now)),
-            None => {}
+        if let Some(sign) = session.take_sign() {
+            books.circuit.opened += u64::from(self.circuit.hear(sign, flow.probe, now));
         }
         books.circuit.open = self.circuit.is_open();
         let memory = session.memory();
@@ -559,13 +573,14 @@ impl Engine {
     /// Files a flow whose session has ended and has nothing left to send.
     fn retire(&mut self, id: FlowId, now: Instant) {
         let Self { flows, books, .. } = self;
-        let Some(Flow { stage: Stage::Open(session), listed, .. }) = flows.get_mut(id) else {
+        let Some(Flow { stage: Stage::Open(session), listed, probe, .. }) = flows.get_mut(id)
+        else {
             return;
         };
         let Some(end) = session.end() else { return };
         session.settle(end, books);
-        if session.is_connecting() {
-            self.circuit.abandoned(now);
+        if *probe {
+            self.circuit.probe_ended(now);
         }
         let local = session.local();
         if *listed {

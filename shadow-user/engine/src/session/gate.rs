@@ -7,6 +7,7 @@
 use std::collections::VecDeque;
 
 use crate::books::GateBooks;
+use crate::circuit::Sign;
 use crate::config::{GateAction, Pace};
 use crate::time::{Duration, Instant};
 
@@ -100,6 +101,10 @@ pub(crate) struct Gate {
     shadow_closed: bool,
     /// The shadow's answers are not HTTP/1 (any more).
     unparsable: bool,
+    /// A turn was not answered in time.
+    timed_out: bool,
+    /// Whether the last turn was answered, until it is taken.
+    sign: Option<Sign>,
     /// Since when the first stretch waits for an answer; [`Instant::NEVER`] if it does not.
     waiting_since: Instant,
     /// When to look again, if nothing is heard before.
@@ -122,6 +127,8 @@ impl Gate {
             last_answer: now,
             shadow_closed: false,
             unparsable: false,
+            timed_out: false,
+            sign: None,
             waiting_since: Instant::NEVER,
             wake: Instant::NEVER,
         }
@@ -149,6 +156,13 @@ impl Gate {
         captured_at: Instant,
     ) {
         self.marks.push_back(Mark { until, captured_at, need, close: Some(close) });
+    }
+
+    /// The shadow has accepted the connection: it can be waited for from `now` on.
+    pub(crate) fn connected(&mut self, now: Instant) {
+        if self.waiting_since != Instant::NEVER {
+            self.waiting_since = now;
+        }
     }
 
     /// The shadow sent `bytes` in order.
@@ -192,6 +206,16 @@ impl Gate {
         self.marks.is_empty()
     }
 
+    /// Whether the last turn that waited was answered, once.
+    pub(crate) fn take_sign(&mut self) -> Option<Sign> {
+        self.sign.take()
+    }
+
+    /// Whether any turn was not answered in time.
+    pub(crate) fn has_timed_out(&self) -> bool {
+        self.timed_out
+    }
+
     /// When [`Self::advance`] is to be called again at the latest.
     pub(crate) fn poll_timeout(&self) -> Option<Instant> {
         (self.wake != Instant::NEVER).then_some(self.wake)
@@ -232,10 +256,14 @@ impl Gate {
                     break;
                 }
                 books.timed_out += 1;
+                self.timed_out = true;
+                self.sign = Some(Sign::Unanswered);
                 // The end of a stream carries no bytes, so it cannot come too early for them.
                 if policy.action == GateAction::Abort && mark.close.is_none() {
                     return Err(GateTimeout);
                 }
+            } else if gated && !self.shadow_closed {
+                self.sign = Some(Sign::Answered);
             }
             if gated {
                 self.shift = now.since(due);
@@ -313,6 +341,21 @@ mod tests {
         gate.advance(at(0), POLICY, &mut books).unwrap();
         assert_eq!(gate.released(), 10);
         assert_eq!(books, GateBooks::default());
+    }
+
+    #[test]
+    fn the_bound_begins_with_the_connection() {
+        let (mut gate, mut books) = gate();
+        let unconnected = GatePolicy { timeout: Duration::MAX, ..POLICY };
+        gate.push(10, Need::Nothing, at(0));
+        gate.push(20, Need::Responses(1), at(5));
+        gate.advance(at(20_000), unconnected, &mut books).unwrap();
+        gate.connected(at(20_000));
+        gate.advance(at(24_999), POLICY, &mut books).unwrap();
+        assert_eq!(gate.take_sign(), None);
+        assert_eq!(gate.advance(at(25_000), POLICY, &mut books), Err(GateTimeout));
+        assert_eq!(gate.take_sign(), Some(Sign::Unanswered));
+        assert_eq!((books.gated, books.timed_out), (1, 1));
     }
 
     #[test]

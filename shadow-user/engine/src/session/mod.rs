@@ -7,6 +7,7 @@ mod stream;
 use std::net::SocketAddr;
 
 use crate::books::{Aborted, Books, FlowEnd, IgnoredPacket, Skipped};
+use crate::circuit::Sign;
 use crate::client::{self, Client, Event, Unreachable};
 use crate::config::EngineConfig;
 use crate::reassembly::{Delivery, Outcome, QueueError, Reassembler};
@@ -58,15 +59,8 @@ pub(crate) struct Session {
     connected: bool,
     /// The shadow has sent FIN.
     shadow_closed: bool,
-    /// The outcome of the handshake with the shadow, until it is taken.
-    handshake: Option<Handshake>,
-}
-
-/// How the handshake with the shadow went.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub(crate) enum Handshake {
-    Completed,
-    Failed,
+    /// What was last seen of the shadow's health, until it is taken.
+    sign: Option<Sign>,
 }
 
 impl Session {
@@ -95,28 +89,13 @@ impl Session {
             end: None,
             connected: false,
             shadow_closed: false,
-            handshake: None,
+            sign: None,
         }
     }
 
-    /// Whether the outcome of the handshake with the shadow is still unknown.
-    pub(crate) fn is_connecting(&self) -> bool {
-        self.client.is_some()
-            && !self.connected
-            && !matches!(
-                self.end,
-                Some(FlowEnd::Aborted(
-                    Aborted::ShadowRefused
-                        | Aborted::ShadowTimeout
-                        | Aborted::ShadowUnreachable
-                        | Aborted::ShadowReset
-                ))
-            )
-    }
-
-    /// How the handshake with the shadow went, once, when it has ended.
-    pub(crate) fn take_handshake(&mut self) -> Option<Handshake> {
-        self.handshake.take()
+    /// What was seen of the shadow's health since the last call.
+    pub(crate) fn take_sign(&mut self) -> Option<Sign> {
+        self.sign.take()
     }
 
     /// The address and port that the shadow sees; none in a dry run.
@@ -229,29 +208,32 @@ impl Session {
             match event {
                 Event::Connected => {
                     self.connected = true;
-                    self.handshake = Some(Handshake::Completed);
+                    self.sign = Some(Sign::Connected);
+                    self.gate.connected(now);
                 }
                 Event::PeerClosed => {
                     self.shadow_closed = true;
                     self.stream.shadow_closed(&mut self.gate, books);
                 }
                 Event::Closed(close) => {
-                    if !self.connected {
-                        self.handshake = Some(Handshake::Failed);
-                    }
                     self.deliver(books);
-                    self.end = Some(self.end_of(close));
+                    let end = self.end_of(close);
+                    self.sign = self.sign_of(end);
+                    self.end = Some(end);
                     return;
                 }
             }
         }
         self.deliver(books);
         let policy = GatePolicy {
-            timeout: config.gate_timeout,
+            // Nobody can answer yet; how long a connection may take is the client's matter.
+            timeout: if self.connected { config.gate_timeout } else { Duration::MAX },
             action: config.gate_action,
             pace: config.pace,
         };
-        if self.gate.advance(now, policy, &mut books.gates).is_err() {
+        let passed = self.gate.advance(now, policy, &mut books.gates);
+        self.sign = self.gate.take_sign().or(self.sign);
+        if passed.is_err() {
             self.abort(Aborted::GateTimeout);
             return;
         }
@@ -411,6 +393,18 @@ impl Session {
             By::TimedOut => Aborted::ShadowTimeout,
             By::Unreachable => Aborted::ShadowUnreachable,
         })
+    }
+
+    /// What the end of the session tells of the shadow, when the shadow has caused it.
+    fn sign_of(&self, end: FlowEnd) -> Option<Sign> {
+        match end {
+            FlowEnd::Aborted(_) if self.connected => Some(Sign::Unanswered),
+            FlowEnd::Aborted(_) => Some(Sign::Unconnected),
+            FlowEnd::Mirrored | FlowEnd::Skipped(_) => {
+                let whole = self.stream.is_answered_whole() && !self.gate.has_timed_out();
+                (self.delivered > 0 && whole).then_some(Sign::Answered)
+            }
+        }
     }
 
     /// When the hole in the capture has waited long enough for the client's retransmission.

@@ -62,6 +62,8 @@ struct Http1 {
     solicited: bool,
     /// The shadow's answers are no HTTP/1 (any more).
     answers_unparsable: bool,
+    /// The shadow has closed within a response.
+    cut_short: bool,
 }
 
 impl Http1 {
@@ -225,6 +227,7 @@ impl Stream {
                 }
             });
             http.answers_unparsable = whole.is_err();
+            http.cut_short = whole.is_err();
             self.count_answers(books);
         }
         gate.shadow_closed();
@@ -276,11 +279,17 @@ impl Stream {
         })
     }
 
+    /// The same, and the last response was not cut short.
+    pub(crate) fn is_answered_whole(&self) -> bool {
+        self.is_answered() && self.http.as_ref().is_none_or(|http| !http.cut_short)
+    }
+
     /// Files what is left of the flow's requests.
     pub(crate) fn settle(&self, end: FlowEnd, books: &mut Books) {
         let RequestTally { seen, delivered, answered, .. } = self.tally;
         books.requests.undelivered.add(end, seen - delivered);
-        let unparsable = self.http.as_ref().is_some_and(|http| http.answers_unparsable);
+        let unparsable =
+            self.http.as_ref().is_some_and(|http| http.answers_unparsable && !http.cut_short);
         let reason = match (unparsable, end) {
             (true, _) => Unanswered::Unparsable,
             (_, FlowEnd::Aborted(_)) => Unanswered::Aborted,
