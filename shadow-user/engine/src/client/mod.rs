@@ -273,6 +273,12 @@ impl Client {
         }
     }
 
+    /// SND.NXT: the next sequence number to be sent for the first time.
+    #[must_use]
+    pub fn snd_nxt(&self) -> SeqNum {
+        self.snd.nxt
+    }
+
     /// Whether the octet `seq` was sent and is not acknowledged.
     #[must_use]
     pub fn has_in_flight(&self, seq: SeqNum) -> bool {

@@ -150,10 +150,11 @@ impl Engine {
                 Some(Flow { stage: Stage::Open(session), .. }) => {
                     session.poll_transmit(now, buffer)
                 }
-                _ => false,
+                _ => None,
             };
-            if sent {
+            if let Some(again) = sent {
                 self.books.transmitted += 1;
+                self.books.retransmitted += u64::from(again);
                 return true;
             }
             self.ready.pop_front();

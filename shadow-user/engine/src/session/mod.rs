@@ -344,13 +344,16 @@ impl Session {
         [client, self.gate.poll_timeout(), hole].into_iter().flatten().min()
     }
 
-    /// Appends the next packet for the shadow to `buffer`; false when there is none.
-    pub(crate) fn poll_transmit(&mut self, now: Instant, buffer: &mut Vec<u8>) -> bool {
-        let Some(client) = &mut self.client else { return false };
-        let (local, shadow) = (client.local(), client.remote());
-        let Some(outgoing) = client.poll_transmit(now) else { return false };
+    /// Appends the next packet for the shadow to `buffer`, if there is one; whether it
+    /// carries data, SYN or FIN again.
+    pub(crate) fn poll_transmit(&mut self, now: Instant, buffer: &mut Vec<u8>) -> Option<bool> {
+        let client = self.client.as_mut()?;
+        let (local, shadow, nxt) = (client.local(), client.remote(), client.snd_nxt());
+        let outgoing = client.poll_transmit(now)?;
+        let Segment { seq, flags, .. } = outgoing.segment;
+        let again = (outgoing.payload_len() > 0 || flags.syn || flags.fin) && seq.before(nxt);
         wire::emit(local, shadow, &outgoing.segment, outgoing.payload, buffer);
-        true
+        Some(again)
     }
 
     /// Heap octets.
