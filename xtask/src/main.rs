@@ -1,6 +1,6 @@
 //! Everything that is done with a checkout, as `cargo xtask <verb>`: one file per verb.
 //!
-//! Verbs: [`setup`], [`doctor`], [`build`], [`run`], [`demo`], [`mod@test`]. What they stand on: [`host`] (this
+//! Verbs: [`setup`], [`doctor`], [`build`], [`run`], [`demo`], [`soak`], [`mod@test`]. What they stand on: [`host`] (this
 //! machine), [`toolchain`] and [`linker`] (what the eBPF crate is built with), [`packages`] (servers
 //! and clients that the tests use), [`progress`] (how a long step is shown), [`tally`] (test results
 //! added up).
@@ -14,6 +14,7 @@ mod packages;
 mod progress;
 mod run;
 mod setup;
+mod soak;
 mod tally;
 mod test;
 mod toolchain;
@@ -45,6 +46,8 @@ enum Verb {
     Run(run::Args),
     /// Mirror a mix of traffic between three hosts made for it, and reckon up at the end.
     Demo(demo::Args),
+    /// Mirror very many short flows, and watch the memory of the mirror.
+    Soak(soak::Args),
     /// Check and test everything; what needs root goes through sudo when not root.
     Test(test::Args),
 }
@@ -57,6 +60,7 @@ fn main() -> ExitCode {
         Verb::Build(args) => build::run(cli.toolchain, &args),
         Verb::Run(args) => run::run(cli.toolchain, &args),
         Verb::Demo(args) => demo::run(cli.toolchain, &args),
+        Verb::Soak(args) => soak::run(cli.toolchain, &args),
         Verb::Test(args) => test::run(cli.toolchain, &args),
     };
     done.unwrap_or_else(|error| {
