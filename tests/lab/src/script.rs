@@ -53,6 +53,7 @@ struct Shared {
     ended: AtomicBool,
     accepted: AtomicU64,
     written: AtomicU64,
+    read: AtomicU64,
 }
 
 impl ScriptedServer {
@@ -72,6 +73,7 @@ impl ScriptedServer {
             ended: AtomicBool::new(false),
             accepted: AtomicU64::new(0),
             written: AtomicU64::new(0),
+            read: AtomicU64::new(0),
         });
         let seen = Arc::clone(&shared);
         let acceptor = std::thread::spawn(move || accept(&listener, &seen));
@@ -87,6 +89,12 @@ impl ScriptedServer {
     #[must_use]
     pub fn accepted(&self) -> u64 {
         self.shared.accepted.load(Ordering::Relaxed)
+    }
+
+    /// Octets read.
+    #[must_use]
+    pub fn read(&self) -> u64 {
+        self.shared.read.load(Ordering::Relaxed)
     }
 
     /// Octets that the kernel took.
@@ -178,7 +186,11 @@ fn read(stream: &mut TcpStream, piece: &mut [u8], shared: &Shared) -> io::Result
     while !shared.ended.load(Ordering::Relaxed) {
         match stream.read(piece) {
             Err(error) if is_timeout(&error) => {}
-            other => return other,
+            other => {
+                let len = other?;
+                shared.read.fetch_add(len as u64, Ordering::Relaxed);
+                return Ok(len);
+            }
         }
     }
     Ok(0)
