@@ -50,7 +50,7 @@ counters! {
 
 counters! {
     /// What became of a shadow's packet in the guard, or of a report about the mirror's own. All but
-    /// the reports were dropped.
+    /// the reports to this host were dropped.
     GuardCounter {
         /// Copied to the ring, then dropped.
         Captured = "captured",
@@ -60,7 +60,8 @@ counters! {
         Oversize = "oversize",
         /// The packet's bytes could not be read.
         Unreadable = "unreadable",
-        /// The first fragment of a packet; without it the rest is never put together.
+        /// A fragment. To this host only the first of a packet, without which the rest is never
+        /// put together; to others every one.
         Fragment = "fragment",
         /// Its headers are cut short or contradict themselves.
         Malformed = "malformed",
@@ -68,5 +69,10 @@ counters! {
         Icmp = "icmp",
         /// An ICMP error about a packet of the mirror could not be copied; passed on.
         IcmpLost = "icmp_lost",
+        /// An ICMP error to another's address, from which the mirror had sent, reached the ring;
+        /// dropped, lest it be forwarded.
+        IcmpForeign = "icmp_foreign",
+        /// The same could not be copied; dropped.
+        IcmpForeignLost = "icmp_foreign_lost",
     }
 }

@@ -44,7 +44,8 @@ const _: () = assert!(size_of::<ServiceKey>() == 20);
 pub struct ShadowKey {
     /// Source address of the shadow's packets.
     pub address: Address,
-    /// Source port, network byte order.
+    /// Source port, network byte order. 0 for what has no ports: the later fragments of any
+    /// packet from `address`.
     pub port: [u8; 2],
     /// Always zero.
     pub reserved: [u8; 2],
@@ -56,20 +57,49 @@ const _: () = assert!(size_of::<ShadowKey>() == 20);
 #[derive(Clone, Copy, Debug, Eq, PartialEq, Pod, Zeroable)]
 #[repr(C)]
 pub struct GuardRule {
-    /// The mirror's own address, to which the shadow answers.
+    /// A [`GuardMode`] as its number.
+    pub mode: u32,
+    /// Of [`GuardMode::Own`]: the mirror's own address, to which the shadow answers.
     pub local: Address,
-    /// First port of the mirror's range, host byte order.
+    /// Of [`GuardMode::Own`]: first port of the mirror's range, host byte order.
     pub port_min: u16,
-    /// Last port of the mirror's range, inclusive, host byte order.
+    /// Of [`GuardMode::Own`]: last port of the mirror's range, inclusive, host byte order.
     pub port_max: u16,
 }
 
-const _: () = assert!(size_of::<GuardRule>() == 20);
+const _: () = assert!(size_of::<GuardRule>() == 24);
+
+impl GuardRule {
+    /// What the shadow sends to `local`, ports `min..=max`.
+    #[must_use]
+    pub const fn own(local: Address, min: u16, max: u16) -> Self {
+        Self { mode: GuardMode::Own as u32, local, port_min: min, port_max: max }
+    }
+
+    /// What the shadow sends to anyone but this host.
+    #[must_use]
+    pub const fn foreign() -> Self {
+        Self { mode: GuardMode::Foreign as u32, local: Address::ANY_V6, port_min: 0, port_max: 0 }
+    }
+}
+
+/// To whom a shadow's packets go that the guard drops.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+#[repr(u32)]
+pub enum GuardMode {
+    /// To the mirror's own address and ports: the host's other traffic with the shadow passes.
+    Own = 0,
+    /// To any address that is not in `OWN_ADDRESSES`: the mirror sends from addresses of others,
+    /// who must never see an answer.
+    Foreign = 1,
+}
 
 /// The most entries of `SERVICES`.
 pub const MAX_SERVICES: u32 = 4096;
 /// The most entries of `SHADOWS`.
 pub const MAX_SHADOWS: u32 = 256;
+/// The most entries of `OWN_ADDRESSES`.
+pub const MAX_OWN_ADDRESSES: u32 = 4096;
 /// Entries of a bitmap of ports: 64 ports a word, port 0 the lowest bit of the first.
 pub const PORT_WORDS: u32 = 65_536 / 64;
 

@@ -12,6 +12,9 @@ mod record;
 mod ring;
 
 pub use counter::{Counter, GuardCounter, TapCounter};
-pub use key::{Address, GuardRule, MAX_SERVICES, MAX_SHADOWS, PORT_WORDS, ServiceKey, ShadowKey};
+pub use key::{
+    Address, GuardMode, GuardRule, MAX_OWN_ADDRESSES, MAX_SERVICES, MAX_SHADOWS, PORT_WORDS,
+    ServiceKey, ShadowKey,
+};
 pub use record::{MAX_PACKET_LEN, MAX_PART_LEN, MAX_PARTS, RecordHeader, RecordKind};
 pub use ring::Ring;

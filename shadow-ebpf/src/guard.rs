@@ -3,9 +3,9 @@
 
 use aya_ebpf::programs::TcContext;
 use aya_log_ebpf::warn;
-use shadow_common::{GuardCounter, RecordKind};
+use shadow_common::{GuardCounter, GuardMode, RecordKind};
 
-use crate::parse::{BadLength, Found, Packet};
+use crate::parse::{BadLength, Found, Packet, Report};
 use crate::ring::Lost;
 use crate::{counter, parse, ring, select};
 
@@ -20,26 +20,48 @@ pub fn guard(ctx: &TcContext) -> Option<GuardCounter> {
     Some(outcome)
 }
 
+/// The same for a packet that leaves.
+///
+/// When a neighbour does not answer, the kernel tells the sender of the packet: by its source
+/// address that is a client, who knows of no such packet.
+#[inline(always)]
+pub fn guard_out(ctx: &TcContext) -> Option<GuardCounter> {
+    let mut packet = Packet::new();
+    let Found::Icmp = parse::headers(ctx, &mut packet) else { return None };
+    let GuardMode::Foreign = about_the_mirror(ctx, &packet)? else { return None };
+    let outcome = match copy(ctx, &mut packet) {
+        GuardCounter::Captured => GuardCounter::IcmpForeign,
+        _ => GuardCounter::IcmpForeignLost,
+    };
+    counter::add(outcome);
+    Some(outcome)
+}
+
 #[inline(always)]
 fn capture(ctx: &TcContext) -> Option<GuardCounter> {
     let mut packet = Packet::new();
-    let is_report = match parse::headers(ctx, &mut packet) {
-        Found::Segment if select::from_shadow(&mut packet) => false,
-        Found::Icmp if is_about_the_mirror(ctx, &packet) => true,
-        // Without ports nothing is the shadow's: a packet whose headers do not parse, the kernel
-        // drops itself; a later fragment comes to nothing, since the first one is dropped here.
-        Found::Segment
-        | Found::Icmp
-        | Found::Other
-        | Found::Fragment
-        | Found::Malformed
-        | Found::Short => return None,
+    let report = match parse::headers(ctx, &mut packet) {
+        Found::Segment if select::from_shadow(&mut packet) => None,
+        // To this host a later fragment comes to nothing, since the first one is dropped here; but
+        // to another it would be forwarded.
+        Found::Fragment if select::fragment_from_shadow(&mut packet) => {
+            return Some(GuardCounter::Fragment);
+        }
+        Found::Icmp => Some(about_the_mirror(ctx, &packet)?),
+        // Without ports nothing else is the shadow's: a packet whose headers do not parse, the
+        // kernel drops itself.
+        Found::Segment | Found::Other | Found::Fragment | Found::Malformed | Found::Short => {
+            return None;
+        }
     };
     let outcome = copy(ctx, &mut packet);
-    Some(match outcome {
-        GuardCounter::Captured if is_report => GuardCounter::Icmp,
-        _ if is_report => GuardCounter::IcmpLost,
-        outcome => outcome,
+    let is_copied = matches!(outcome, GuardCounter::Captured);
+    Some(match report {
+        None => outcome,
+        Some(GuardMode::Own) if is_copied => GuardCounter::Icmp,
+        Some(GuardMode::Own) => GuardCounter::IcmpLost,
+        Some(GuardMode::Foreign) if is_copied => GuardCounter::IcmpForeign,
+        Some(GuardMode::Foreign) => GuardCounter::IcmpForeignLost,
     })
 }
 
@@ -61,11 +83,16 @@ fn copy(ctx: &TcContext, packet: &mut Packet) -> GuardCounter {
     }
 }
 
-/// Whether an ICMP message is an error about a packet of the mirror.
+/// Whether an ICMP message is an error about a packet of the mirror, and to whom it then goes.
 ///
 /// Not inlined: the packet that it quotes has no room on the caller's stack.
 #[inline(never)]
-fn is_about_the_mirror(ctx: &TcContext, icmp: &Packet) -> bool {
+fn about_the_mirror(ctx: &TcContext, icmp: &Packet) -> Option<GuardMode> {
     let mut quoted = Packet::new();
-    parse::quoted(ctx, icmp, &mut quoted) && select::to_shadow(&mut quoted)
+    let report = parse::quoted(ctx, icmp, &mut quoted)?;
+    match select::to_shadow(&mut quoted)? {
+        // The mirror has no use for other errors, and to this host they do no harm.
+        GuardMode::Own if !matches!(report, Report::Undeliverable) => None,
+        mode => Some(mode),
+    }
 }

@@ -1,4 +1,5 @@
-//! Shadowtap's programs in the kernel, both for TC ingress.
+//! Shadowtap's programs in the kernel, for TC: tap and guard at ingress, and the guard's other half
+//! at egress.
 //!
 //! This file turns named outcomes into verdicts, and decides nothing else.
 #![no_std]
@@ -41,7 +42,19 @@ pub fn tap(ctx: TcContext) -> i32 {
 /// Copies what the shadow answers to the mirror, and drops it. Any other packet goes on unchanged.
 #[classifier]
 pub fn guard(ctx: TcContext) -> i32 {
-    match guard::guard(&ctx) {
+    verdict(guard::guard(&ctx))
+}
+
+/// The guard at egress: drops what this host itself would report to a client about a packet that
+/// the mirror sent from the client's address. Any other packet goes on unchanged.
+#[classifier]
+pub fn guard_out(ctx: TcContext) -> i32 {
+    verdict(guard::guard_out(&ctx))
+}
+
+#[inline(always)]
+fn verdict(outcome: Option<GuardCounter>) -> i32 {
+    match outcome {
         // What a router reports is the kernel's to know as well.
         None | Some(GuardCounter::Icmp | GuardCounter::IcmpLost) => NEXT,
         Some(
@@ -50,7 +63,9 @@ pub fn guard(ctx: TcContext) -> i32 {
             | GuardCounter::Oversize
             | GuardCounter::Unreadable
             | GuardCounter::Fragment
-            | GuardCounter::Malformed,
+            | GuardCounter::Malformed
+            | GuardCounter::IcmpForeign
+            | GuardCounter::IcmpForeignLost,
         ) => DROP,
     }
 }

@@ -24,8 +24,13 @@ const IPPROTO_ICMPV6: u8 = 58;
 const IPPROTO_DSTOPTS: u8 = 60;
 
 const ICMP_UNREACHABLE: u8 = 3; // of which code 4 is "fragmentation needed"
+const ICMP_QUENCH: u8 = 4;
+const ICMP_REDIRECT: u8 = 5;
+const ICMP_TIME_EXCEEDED: u8 = 11;
+const ICMP_PARAMETER_PROBLEM: u8 = 12;
 const ICMPV6_UNREACHABLE: u8 = 1;
 const ICMPV6_TOO_BIG: u8 = 2;
+const ICMPV6_INFORMATION: u8 = 128; // below are errors (RFC 4443, 2.1)
 
 /// In-band VLAN tags that are looked behind.
 const MAX_TAGS: u32 = 2;
@@ -323,29 +328,52 @@ fn read_v6(ctx: &TcContext, packet: &mut Packet) -> Option<Found> {
     })
 }
 
-/// Reads the head of the segment that an ICMP error quotes: "unreachable", or too long for
-/// the path (RFC 792, RFC 1191, RFC 4443). False for any other message.
+/// What kind of ICMP error quotes a segment.
+#[derive(Clone, Copy, Eq, PartialEq)]
+pub enum Report {
+    /// "Unreachable", or too long for the path (RFC 792, RFC 1191, RFC 4443).
+    Undeliverable,
+    /// Any other.
+    Other,
+}
+
+/// Reads the head of the segment that an ICMP error quotes. `None` for any other message.
 ///
 /// Only segments as the mirror sends them are found: without options or extension headers.
 #[inline(always)]
-pub fn quoted(ctx: &TcContext, icmp: &Packet, quoted: &mut Packet) -> bool {
+pub fn quoted(ctx: &TcContext, icmp: &Packet, quoted: &mut Packet) -> Option<Report> {
     let origin = icmp.origin;
     let at = icmp.offset + icmp.transport;
-    let Some([kind]) = load::<[u8; 1]>(ctx, origin, at) else { return false };
+    let [kind] = load::<[u8; 1]>(ctx, origin, at)?;
     quoted.is_v6 = icmp.is_v6;
+    let (is_error, is_undeliverable, is_segment);
     if icmp.is_v6 {
-        if kind != ICMPV6_UNREACHABLE && kind != ICMPV6_TOO_BIG
-            || !load_into(ctx, origin, at + ICMP_HEADER_LEN, quoted.v6())
-        {
-            return false;
+        is_error = kind < ICMPV6_INFORMATION;
+        is_undeliverable = kind == ICMPV6_UNREACHABLE || kind == ICMPV6_TOO_BIG;
+        if !is_error || !load_into(ctx, origin, at + ICMP_HEADER_LEN, quoted.v6()) {
+            return None;
         }
         quoted.ports = quoted.v6().ports;
-        quoted.v6().version_flow[0] >> 4 == 6 && quoted.v6().next_header == IPPROTO_TCP
+        is_segment =
+            quoted.v6().version_flow[0] >> 4 == 6 && quoted.v6().next_header == IPPROTO_TCP;
     } else {
-        if kind != ICMP_UNREACHABLE || !load_into(ctx, origin, at + ICMP_HEADER_LEN, quoted.v4()) {
-            return false;
+        is_undeliverable = kind == ICMP_UNREACHABLE;
+        is_error = is_undeliverable
+            || kind == ICMP_QUENCH
+            || kind == ICMP_REDIRECT
+            || kind == ICMP_TIME_EXCEEDED
+            || kind == ICMP_PARAMETER_PROBLEM;
+        if !is_error || !load_into(ctx, origin, at + ICMP_HEADER_LEN, quoted.v4()) {
+            return None;
         }
         quoted.ports = quoted.v4().ports;
-        quoted.v4().version_ihl == 0x45 && quoted.v4().protocol == IPPROTO_TCP
+        is_segment = quoted.v4().version_ihl == 0x45 && quoted.v4().protocol == IPPROTO_TCP;
+    }
+    if !is_segment {
+        None
+    } else if is_undeliverable {
+        Some(Report::Undeliverable)
+    } else {
+        Some(Report::Other)
     }
 }

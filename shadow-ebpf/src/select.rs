@@ -8,7 +8,8 @@
 use aya_ebpf::macros::map;
 use aya_ebpf::maps::{Array, HashMap};
 use shadow_common::{
-    Address, GuardRule, MAX_SERVICES, MAX_SHADOWS, PORT_WORDS, ServiceKey, ShadowKey,
+    Address, GuardMode, GuardRule, MAX_OWN_ADDRESSES, MAX_SERVICES, MAX_SHADOWS, PORT_WORDS,
+    ServiceKey, ShadowKey,
 };
 
 use crate::parse::{Packet, Ports};
@@ -28,6 +29,10 @@ static SHADOW_PORTS: Array<u64> = Array::with_max_entries(PORT_WORDS, 0);
 /// The shadows, and where the mirror awaits their answers.
 #[map]
 static SHADOWS: HashMap<ShadowKey, GuardRule> = HashMap::with_max_entries(MAX_SHADOWS, 0);
+
+/// This host's addresses.
+#[map]
+static OWN_ADDRESSES: HashMap<Address, u8> = HashMap::with_max_entries(MAX_OWN_ADDRESSES, 0);
 
 /// Whether a segment goes to a mirrored service.
 #[inline(always)]
@@ -55,14 +60,27 @@ pub fn from_shadow(packet: &mut Packet) -> bool {
     admits(rule, &local, destination)
 }
 
-/// Whether a segment goes from the mirror to a shadow.
+/// Whether a fragment without ports may be of a packet from a shadow to the address of another.
 #[inline(always)]
-pub fn to_shadow(packet: &mut Packet) -> bool {
+pub fn fragment_from_shadow(packet: &mut Packet) -> bool {
+    packet.ports = Ports::default();
+    from_shadow(packet)
+}
+
+/// Whether a segment goes from the mirror to a shadow; from the address of another when `Foreign`.
+#[inline(always)]
+pub fn to_shadow(packet: &mut Packet) -> Option<GuardMode> {
     let Ports { source, destination } = packet.ports;
-    let Some(rule) = rule(destination, |address| packet.destination(address)) else { return false };
+    let rule = rule(destination, |address| packet.destination(address))?;
     let mut local = Address::ANY_V6;
     packet.source(&mut local);
-    admits(rule, &local, source)
+    if !admits(rule, &local, source) {
+        None
+    } else if rule.mode == GuardMode::Foreign as u32 {
+        Some(GuardMode::Foreign)
+    } else {
+        Some(GuardMode::Own)
+    }
 }
 
 /// The rule of a shadow, whose address is written by `address`.
@@ -80,6 +98,9 @@ fn rule(port: [u8; 2], address: impl FnOnce(&mut Address)) -> Option<&'static Gu
 /// Whether the mirror's end of a connection is one of the rule's.
 #[inline(always)]
 fn admits(rule: &GuardRule, local: &Address, port: [u8; 2]) -> bool {
+    if rule.mode == GuardMode::Foreign as u32 {
+        return OWN_ADDRESSES.get_ptr(local).is_none();
+    }
     let port = u16::from_be_bytes(port);
     // By words: comparing bytes takes a loop, or much of the stack.
     let expected: &[u32; 4] = bytemuck::cast_ref(&rule.local);

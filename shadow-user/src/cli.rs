@@ -26,6 +26,9 @@ pub enum Command {
     /// On the shadow's host: send the service's replies to the mirror's host
     #[command(subcommand)]
     Route(RouteCommand),
+    /// Show or take down the guards that outlive their daemon
+    #[command(subcommand)]
+    Guard(GuardCommand),
 }
 
 /// The verbs of `route`.
@@ -76,6 +79,27 @@ pub struct RouteDelArgs {
     pub client_net: Vec<Text>,
 }
 
+/// The verbs of `guard`.
+#[derive(Clone, Debug, Subcommand)]
+pub enum GuardCommand {
+    /// List every pinned guard of this network namespace
+    Show,
+    /// Take down guards whose daemon has ended
+    Remove(GuardRemoveArgs),
+}
+
+/// The flags of `guard remove`.
+#[derive(Args, Clone, Debug, Default)]
+pub struct GuardRemoveArgs {
+    /// Only those on this interface
+    #[arg(long, value_name = "NAME", conflicts_with = "all")]
+    pub iface: Option<String>,
+
+    /// Those on every interface: the default
+    #[arg(long)]
+    pub all: bool,
+}
+
 /// The flags of `mirror`, which are also the fields of its file.
 #[derive(Args, Clone, Debug, Default, Deserialize)]
 #[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
@@ -124,13 +148,23 @@ pub struct MirrorArgs {
     #[arg(long, num_args = 0..=1, require_equals = true, default_missing_value = "true", value_name = "BOOL")]
     pub dry_run: Option<Text>,
 
-    /// Whose address the shadow sees: self [default: self]
-    #[arg(long, value_name = "MODE")]
+    /// Whose address the shadow sees.
+    #[arg(
+        long,
+        value_name = "MODE",
+        help = "Whose address the shadow sees: self (this host's), preserve (the client's), or \
+                pool=CIDR (one of an otherwise unused network for each client) [default: self]"
+    )]
     pub source: Option<Text>,
 
-    /// Ports the mirror sends from, kept free of others [default: 16384-32767]
+    /// Ports the mirror sends from with --source self, kept free of others [default: 16384-32767]
     #[arg(long, value_name = "FIRST-LAST")]
     pub source_ports: Option<Text>,
+
+    /// How the shadow's application learns the client's address: none,
+    /// proxy-protocol-v2 or x-forwarded-for [default: none]
+    #[arg(long, value_name = "HOW")]
+    pub client_address: Option<Text>,
 
     /// Room for captured packets in the kernel, a power of two [default: 16MiB]
     #[arg(long, value_name = "SIZE")]
@@ -175,12 +209,15 @@ pub struct MirrorArgs {
     pub verbose: u8,
 }
 
-/// Whose address the shadow sees.
+/// How the shadow's application learns the client's address.
 #[derive(Clone, Copy, Debug, Eq, PartialEq, ValueEnum)]
-pub enum SourceMode {
-    /// The mirror's own.
-    #[value(name = "self")]
-    Own,
+pub enum ClientAddress {
+    /// Not at all, or from the packets where they carry it.
+    None,
+    /// From the PROXY protocol's header, version 2, before the stream.
+    ProxyProtocolV2,
+    /// From a header line that is added to every HTTP/1 request.
+    XForwardedFor,
 }
 
 /// What happens to data that waited for the shadow's answer too long.

@@ -11,7 +11,9 @@ use std::time::Duration;
 use bytesize::ByteSize;
 use clap::ValueEnum;
 
-use crate::cli::{GateAction, Live, LogFormat, MirrorArgs, Pace, SourceMode};
+use shadow_engine::Network;
+
+use crate::cli::{ClientAddress, GateAction, Live, LogFormat, MirrorArgs, Pace};
 use crate::setting::{Origin, Refusal, Setting, Text};
 
 /// What `mirror` shall do, each value well formed and in bounds.
@@ -34,9 +36,11 @@ pub struct Config {
     /// Send nothing.
     pub dry_run: bool,
     /// Whose address the shadow sees.
-    pub source: SourceMode,
-    /// Ports the mirror sends from.
+    pub source: Setting<SourceMode>,
+    /// Ports the mirror sends from, in mode `Own`.
     pub source_ports: Setting<RangeInclusive<u16>>,
+    /// How the shadow's application learns the client's address.
+    pub client_address: ClientAddress,
     /// Bytes of each ring: a power of two and of whole pages.
     pub ring_size: u32,
     /// How long data waits for the shadow's answer.
@@ -93,6 +97,22 @@ impl Service {
             Self::Exactly(exact) => exact.ip() == address.ip(),
         }
     }
+}
+
+/// Whose address the shadow sees.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum SourceMode {
+    /// The mirror's own.
+    Own,
+    /// An address of this network for each client.
+    Pool {
+        /// The network.
+        network: Network,
+        /// Whether it is of IPv4.
+        is_ipv4: bool,
+    },
+    /// The client's.
+    Preserve,
 }
 
 /// A host by name or address, and a port.
@@ -183,8 +203,9 @@ impl Config {
                 .map(|setting| setting.value),
             drain: given!("drain", drain, "5s").parse(duration)?.value,
             dry_run: given!("dry-run", dry_run, "false").parse(boolean)?.value,
-            source: given!("source", source, "self").parse(source_mode)?.value,
+            source: given!("source", source, "self").parse(source_mode)?,
             source_ports: given!("source-ports", source_ports, "16384-32767").parse(port_range)?,
+            client_address: given!("client-address", client_address, "none").parse(choice)?.value,
             ring_size,
             gate_timeout: given!("gate-timeout", gate_timeout, "5s")
                 .parse(positive_duration)?
@@ -416,9 +437,31 @@ fn port_range(text: &str) -> Parsed<RangeInclusive<u16>> {
 }
 
 fn source_mode(text: &str) -> Parsed<SourceMode> {
-    SourceMode::from_str(text, false).or_else(|_| {
-        wrong("is a mode that this version does not have", "give self; other modes come later")
-    })
+    let remedy = "give self, preserve or pool=CIDR, as pool=10.99.0.0/16 or pool=fd99::/64";
+    let network = match text {
+        "self" => return Ok(SourceMode::Own),
+        "preserve" => return Ok(SourceMode::Preserve),
+        "pool" => return wrong("has no network", remedy),
+        _ => text.strip_prefix("pool="),
+    };
+    let Some(network) = network else { return wrong("is not a choice", remedy) };
+    let Some((address, prefix)) = network.split_once('/') else {
+        return wrong("has no length of its prefix", remedy);
+    };
+    let (Ok(address), Ok(prefix)) = (address.parse::<IpAddr>(), prefix.parse::<u8>()) else {
+        return wrong("is no network", remedy);
+    };
+    let (longest, bits) = if address.is_ipv4() { (30, 32) } else { (126, 128) };
+    if prefix == 0 || prefix > bits {
+        return wrong(format!("has no prefix of 1 to {longest} bits"), remedy);
+    }
+    match Network::new(address, prefix) {
+        Some(network) => Ok(SourceMode::Pool { network, is_ipv4: address.is_ipv4() }),
+        None => wrong(
+            format!("leaves no room for clients behind its prefix of {prefix} bits"),
+            format!("give a prefix of at most {longest} bits"),
+        ),
+    }
 }
 
 fn choice<T: ValueEnum>(text: &str) -> Parsed<T> {

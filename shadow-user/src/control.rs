@@ -19,7 +19,7 @@ use crate::kernel;
 use crate::live::Live;
 use crate::notice::Notices;
 use crate::report::Snapshot;
-use crate::services::service_keys;
+use crate::services::{own_addresses, service_keys};
 use crate::supervisor::Supervisor;
 use crate::worker::{Command, Published, Worker};
 
@@ -177,11 +177,15 @@ impl Control<'_> {
     fn follow_addresses(&mut self, interfaces: &[Interface]) {
         let services: Vec<_> = self.config.port.iter().map(|port| port.value).collect();
         let own = addresses(interfaces);
-        if own == self.own || !services.iter().any(|service| matches!(service, Service::Host(_))) {
+        if own == self.own {
             return;
         }
         tracing::info!(addresses = ?own, "this host's addresses have changed");
-        let _ = self.commands.send(Command::SetServices(service_keys(&services, &own)));
+        // The guard first: what it does not know as this host's own it may drop.
+        let _ = self.commands.send(Command::SetOwnAddresses(own_addresses(&own)));
+        if services.iter().any(|service| matches!(service, Service::Host(_))) {
+            let _ = self.commands.send(Command::SetServices(service_keys(&services, &own)));
+        }
         self.own = own;
     }
 

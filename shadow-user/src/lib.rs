@@ -7,6 +7,7 @@ use clap::Parser as _;
 pub mod cli;
 pub mod config;
 pub mod control;
+pub mod guard;
 pub mod host;
 pub mod http;
 pub mod kernel;
@@ -50,6 +51,7 @@ pub fn run() -> ExitCode {
             Config::load(*flags).map_err(anyhow::Error::from).and_then(mirror::run)
         }
         Command::Route(command) => route::run(command),
+        Command::Guard(command) => guard::run(command),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,
@@ -64,6 +66,7 @@ fn is_refusal(error: &anyhow::Error) -> bool {
         error.downcast_ref(),
         Some(
             KernelError::NoSuchInterface(_)
+                | KernelError::NoBpffs(_)
                 | KernelError::NotPermitted { .. }
                 | KernelError::TooOld { .. }
                 | KernelError::TooMany { .. }

@@ -9,7 +9,7 @@ use std::ops::RangeInclusive;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 
-use crate::config::Config;
+use crate::config::{Config, SourceMode};
 use crate::setting::Refusal;
 
 /// Where the locks are.
@@ -58,9 +58,19 @@ impl Locks {
                 }
             }
         }
-        let prefix = format!("{netns} ports {shadow} ");
+        if config.source.value != SourceMode::Own {
+            let lock = Lock::take(directory.join(foreign_name(netns, shadow))).map_err(unusable)?;
+            locks.push(lock.map_err(|holder| {
+                config.source.refuse(
+                    format!("process {holder} mirrors to the same shadow from others' addresses"),
+                    "stop that mirror, or give both their ports in one mirror",
+                )
+            })?);
+            return Ok(Self { _locks: locks });
+        }
+        let prefix = own_prefix(netns, shadow);
         let range = &config.source_ports.value;
-        let name = format!("{prefix}{}-{}", range.start(), range.end());
+        let name = own_name(netns, shadow, range);
         let taken = |holder: String| {
             config.source_ports.refuse(
                 format!("process {holder} mirrors to the same shadow from these ports"),
@@ -73,6 +83,47 @@ impl Locks {
         }
         Ok(Self { _locks: locks })
     }
+}
+
+/// The process that mirrors to `shadow`: from its own address and these ports, or from addresses
+/// of others when `None`. It takes no lock, so that it stands in nobody's way.
+///
+/// # Errors
+/// When the kernel's list of locks is unreadable.
+pub fn holder(
+    directory: &Path,
+    shadow: SocketAddr,
+    ports: Option<RangeInclusive<u16>>,
+) -> io::Result<Option<u32>> {
+    let netns = fs::metadata("/proc/thread-self/ns/net")?.ino();
+    let name = match ports {
+        Some(range) => own_name(netns, shadow, &range),
+        None => foreign_name(netns, shadow),
+    };
+    let path = directory.join(name);
+    let (Ok(metadata), Ok(text)) = (fs::metadata(&path), fs::read_to_string(&path)) else {
+        return Ok(None);
+    };
+    let Ok(pid) = text.trim().parse::<u32>() else { return Ok(None) };
+    // Left by a mirror that was killed, a file names a process and has no lock.
+    let held = procfs::locks().map_err(io::Error::other)?.into_iter().any(|lock| {
+        lock.inode == metadata.ino() && lock.pid.is_some_and(|other| other.cast_unsigned() == pid)
+    });
+    Ok(held.then_some(pid))
+}
+
+fn own_prefix(netns: u64, shadow: SocketAddr) -> String {
+    format!("{netns} ports {shadow} ")
+}
+
+fn own_name(netns: u64, shadow: SocketAddr, range: &RangeInclusive<u16>) -> String {
+    format!("{}{}-{}", own_prefix(netns, shadow), range.start(), range.end())
+}
+
+/// The lock of a mirror that sends to `shadow` from addresses of others: all the answers to those
+/// go to one guard.
+fn foreign_name(netns: u64, shadow: SocketAddr) -> String {
+    format!("{netns} foreign {shadow}")
 }
 
 /// The holder of another range that overlaps `range`. Two mirrors that start at once
@@ -193,6 +244,37 @@ mod tests {
         drop(take("--iface eth0 --port 80").expect("free again"));
         let left = fs::read_dir(directory.path()).expect("directory").count();
         assert_eq!(left, 0, "no lock is left behind");
+    }
+
+    #[test]
+    fn from_others_addresses_there_is_one_mirror_for_a_shadow() {
+        let directory = tempfile::tempdir().expect("directory");
+        let take = |line: &str, shadow: &str| {
+            let shadow = shadow.parse().expect("address");
+            Locks::take(&config(line), shadow, directory.path()).map_err(|error| error.to_string())
+        };
+        let first = take("--iface eth0 --port 80 --source preserve", "10.0.0.9:80").expect("free");
+        assert_eq!(
+            take("--iface eth0 --port 81 --source pool=10.9.0.0/24", "10.0.0.9:80")
+                .expect_err("refused"),
+            format!(
+                "--source pool=10.9.0.0/24: process {} mirrors to the same shadow from others' \
+                 addresses; stop that mirror, or give both their ports in one mirror",
+                std::process::id()
+            )
+        );
+        let shadow = "10.0.0.9:80".parse().expect("address");
+        let holder = || holder(directory.path(), shadow, None).expect("readable");
+        assert_eq!(holder(), Some(std::process::id()));
+        take("--iface eth0 --port 81 --source preserve", "10.0.0.9:81").expect("another shadow");
+        take("--iface eth0 --port 81", "10.0.0.9:80").expect("its own ports");
+        drop(first);
+        assert_eq!(holder(), None);
+        // As when the mirror was killed.
+        let netns = fs::metadata("/proc/thread-self/ns/net").expect("namespace").ino();
+        let left = directory.path().join(foreign_name(netns, shadow));
+        fs::write(left, format!("{}\n", std::process::id())).expect("written");
+        assert_eq!(holder(), None);
     }
 
     #[test]

@@ -9,18 +9,18 @@ use std::sync::mpsc;
 
 use ::log::LevelFilter;
 use anyhow::Context as _;
-use shadow_engine::{Engine, EngineConfig, Source};
+use shadow_engine::{ClientAddress, Engine, EngineConfig, Source};
 
 use crate::cli;
-use crate::config::{Config, HostPort};
+use crate::config::{Config, HostPort, SourceMode};
 use crate::control;
 use crate::host::{Host, Netlink, Route, addresses};
-use crate::kernel::{LoadOptions, Programs};
+use crate::kernel::{KernelError, LoadOptions, Pinning, Programs};
 use crate::live;
 use crate::lock::{self, Locks};
 use crate::preflight::{self, Plan};
 use crate::report::{Snapshot, summary};
-use crate::services::{guard_rule, service_keys};
+use crate::services::{guard_rule, own_addresses, service_keys};
 use crate::setting::{Refusal, Setting};
 use crate::worker::{Published, Worker};
 
@@ -52,10 +52,18 @@ async fn mirror(config: &Config) -> anyhow::Result<()> {
     let (commands, receiver) = mpsc::channel();
     let worker = Worker::new(programs, engine, receiver, Arc::clone(&published))?;
     announce(config, &plan);
+    let guards: Vec<_> = plan.guards.iter().map(|guard| guard.name.as_str()).collect();
+    let guards = guards.join(", ");
     let taps = plan.taps;
     let control =
         control::Control { config, netlink, taps, own, signals, commands, published, kernel_log };
     let last = control.run(worker, listener).await?;
+    if config.source.value != SourceMode::Own && !config.dry_run {
+        tracing::info!(
+            "the guard stays on {guards}, lest the shadow's last answers reach clients; \
+             `shadowtap guard remove` takes it down"
+        );
+    }
     finish(&last, summary)
 }
 
@@ -75,9 +83,17 @@ fn attach(config: &Config, plan: &Plan, own: &[IpAddr]) -> anyhow::Result<Progra
     let services: Vec<_> = config.port.iter().map(|port| port.value).collect();
     programs.set_services(&service_keys(&services, own))?;
     if !config.dry_run {
-        programs.set_guard_rules(&[guard_rule(config, plan.shadow, plan.route.source)])?;
+        programs.set_own_addresses(&own_addresses(own))?;
+        let rule = guard_rule(config, plan.shadow, plan.route.source);
+        programs.set_guard_rules(&[rule])?;
+        // Answers to addresses of others must not be let go when the mirror ends, either: the
+        // shadow may have more to say to its clients.
+        let keep = config.source.value != SourceMode::Own;
+        let pinning = Pinning::of(plan.shadow, &rule.1, keep);
         // The guard before the tap: nothing is sent that is not guarded.
-        programs.attach_guard(&plan.guard.name)?;
+        for guard in &plan.guards {
+            attach_guard(&mut programs, &guard.name, &pinning)?;
+        }
     }
     for tap in &plan.taps {
         programs.attach_tap(&tap.name)?;
@@ -85,14 +101,37 @@ fn attach(config: &Config, plan: &Plan, own: &[IpAddr]) -> anyhow::Result<Progra
     Ok(programs)
 }
 
+/// Pinned; where that cannot be, a guard that goes with the process does no harm as long as all
+/// that it drops is for this host.
+fn attach_guard(
+    programs: &mut Programs,
+    interface: &str,
+    pinning: &Pinning,
+) -> Result<(), KernelError> {
+    match programs.attach_pinned_guard(interface, pinning) {
+        Err(error @ (KernelError::NoBpffs(_) | KernelError::Pin { .. })) if !pinning.keep => {
+            tracing::warn!("the guard on {interface} goes when this process is killed: {error}");
+            programs.attach_guard(interface)
+        }
+        result => result,
+    }
+}
+
 fn engine_config(config: &Config, plan: &Plan) -> anyhow::Result<EngineConfig> {
     let mut secret = [0; 16];
     getrandom::fill(&mut secret).context("the kernel gives no random numbers")?;
     Ok(EngineConfig {
-        source: match config.source {
-            cli::SourceMode::Own => {
+        source: match config.source.value {
+            SourceMode::Own => {
                 Source::Own { address: plan.route.source, ports: config.source_ports.value.clone() }
             }
+            SourceMode::Pool { network, .. } => Source::Pool(network),
+            SourceMode::Preserve => Source::Preserve,
+        },
+        client_address: match config.client_address {
+            cli::ClientAddress::None => ClientAddress::None,
+            cli::ClientAddress::ProxyProtocolV2 => ClientAddress::ProxyProtocolV2,
+            cli::ClientAddress::XForwardedFor => ClientAddress::XForwardedFor,
         },
         path_mtu: plan.path_mtu,
         memory_limit: config.flow_memory,
@@ -119,7 +158,8 @@ fn announce(config: &Config, plan: &Plan) {
         port = join(config.port.iter().map(|port| port.text.as_str()).collect()),
         shadow = %plan.shadow,
         local = %plan.route.source,
-        via = plan.guard.name,
+        source = config.source.text,
+        via = join(plan.guards.iter().map(|guard| guard.name.as_str()).collect()),
         mtu = plan.path_mtu,
         dry_run = config.dry_run,
         "mirroring"

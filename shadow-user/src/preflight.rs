@@ -6,7 +6,7 @@ use std::ops::RangeInclusive;
 
 use procfs::sys::kernel::Version;
 
-use crate::config::{Config, Service};
+use crate::config::{Config, Service, SourceMode};
 use crate::host::{Host, Interface, Route};
 use crate::setting::Refusal;
 
@@ -15,8 +15,9 @@ use crate::setting::Refusal;
 pub struct Plan {
     /// Interfaces to tap.
     pub taps: Vec<Interface>,
-    /// The interface by which the shadow is reached, and whose guard drops its answers.
-    pub guard: Interface,
+    /// The interfaces whose guard drops the shadow's answers. First the one by which the shadow is
+    /// reached; where its answers go to addresses of others, also the tapped ones.
+    pub guards: Vec<Interface>,
     /// The shadow, resolved.
     pub shadow: SocketAddr,
     /// The way to it.
@@ -66,7 +67,12 @@ pub fn check(
     let taps = check_interfaces(config, host)?;
     check_families(config, host, &taps)?;
     check_loop(config, host, shadow)?;
-    check_source_ports(config, host, route)?;
+    match config.source.value {
+        SourceMode::Own => check_source_ports(config, host, route)?,
+        SourceMode::Pool { .. } | SourceMode::Preserve => {
+            check_foreign_source(config, host, shadow, route)?;
+        }
+    }
     let guard = host
         .interfaces
         .iter()
@@ -85,7 +91,12 @@ pub fn check(
             format!("raise the MTU of {}", guard.name),
         ));
     }
-    Ok(Plan { taps, guard, shadow, route, path_mtu })
+    let mut guards = vec![guard];
+    if config.source.value != SourceMode::Own {
+        // The shadow's way back need not be the way to it.
+        guards.extend(taps.iter().filter(|tap| tap.index != route.oif).cloned());
+    }
+    Ok(Plan { taps, guards, shadow, route, path_mtu })
 }
 
 fn check_interfaces(config: &Config, host: &Host) -> Result<Vec<Interface>, Refusal> {
@@ -150,6 +161,38 @@ fn check_loop(config: &Config, host: &Host, shadow: SocketAddr) -> Result<(), Re
                 "give a shadow on another host or another port",
             ));
         }
+    }
+    Ok(())
+}
+
+/// Addresses of others, of which none may be this host's or the shadow's.
+fn check_foreign_source(
+    config: &Config,
+    host: &Host,
+    shadow: SocketAddr,
+    route: Route,
+) -> Result<(), Refusal> {
+    let source = &config.source;
+    if route.local {
+        return Err(source.refuse(
+            format!("the shadow {shadow} is on this host, and would answer past the guard"),
+            "give --source self, or a shadow in a network namespace or on a host of its own",
+        ));
+    }
+    let SourceMode::Pool { network, is_ipv4 } = source.value else { return Ok(()) };
+    if is_ipv4 != shadow.is_ipv4() {
+        let (pool, other) = if is_ipv4 { ("IPv4", "IPv6") } else { ("IPv6", "IPv4") };
+        return Err(source.refuse(
+            format!("is a network of {pool}, but the shadow {shadow} speaks {other}"),
+            format!("give a network of {other}, or the shadow's {pool} address"),
+        ));
+    }
+    let remedy = "give a network that nobody uses";
+    if network.contains(shadow.ip()) {
+        return Err(source.refuse(format!("contains the shadow's address {}", shadow.ip()), remedy));
+    }
+    if let Some(own) = host.addresses().into_iter().find(|own| network.contains(*own)) {
+        return Err(source.refuse(format!("contains this host's address {own}"), remedy));
     }
     Ok(())
 }

@@ -6,7 +6,7 @@ use std::net::{IpAddr, SocketAddr};
 
 use shadow_common::{Address, GuardRule, ServiceKey, ShadowKey};
 
-use crate::config::{Config, Service};
+use crate::config::{Config, Service, SourceMode};
 
 /// The keys of the tap; each once.
 #[must_use]
@@ -30,18 +30,28 @@ pub fn service_keys(services: &[Service], own: &[IpAddr]) -> Vec<ServiceKey> {
         .collect()
 }
 
-/// The rule of the guard: what the shadow sends to the mirror's own ports.
+/// This host's addresses, as the guard knows them; each once.
+#[must_use]
+pub fn own_addresses(own: &[IpAddr]) -> Vec<Address> {
+    own.iter().collect::<BTreeSet<_>>().into_iter().map(|ip| address(*ip)).collect()
+}
+
+/// The rule of the guard: what the shadow sends to the mirror's own ports, or to any address but
+/// this host's when the mirror sends from addresses of others.
 #[must_use]
 pub fn guard_rule(config: &Config, shadow: SocketAddr, local: IpAddr) -> (ShadowKey, GuardRule) {
-    let key = ShadowKey {
-        address: address(shadow.ip()),
-        port: shadow.port().to_be_bytes(),
-        reserved: [0; 2],
-    };
+    let key = shadow_key(shadow);
+    if config.source.value != SourceMode::Own {
+        return (key, GuardRule::foreign());
+    }
     let ports = &config.source_ports.value;
-    let rule =
-        GuardRule { local: address(local), port_min: *ports.start(), port_max: *ports.end() };
-    (key, rule)
+    (key, GuardRule::own(address(local), *ports.start(), *ports.end()))
+}
+
+/// The guard's key of a shadow.
+#[must_use]
+pub fn shadow_key(shadow: SocketAddr) -> ShadowKey {
+    ShadowKey { address: address(shadow.ip()), port: shadow.port().to_be_bytes(), reserved: [0; 2] }
 }
 
 /// An unspecified IPv4 address becomes [`Address::ANY_V4`], an unspecified IPv6 address

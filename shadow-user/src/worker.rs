@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use arc_swap::ArcSwap;
-use shadow_common::{RecordKind, ServiceKey, TapCounter};
+use shadow_common::{Address, RecordKind, ServiceKey, TapCounter};
 use shadow_engine::Engine;
 use shadow_engine::time::Instant;
 
@@ -51,6 +51,8 @@ const QUIET_MAX: Duration = Duration::from_secs(2);
 pub enum Command {
     /// Mirror these addresses and ports from now on.
     SetServices(Vec<ServiceKey>),
+    /// These are this host's addresses from now on.
+    SetOwnAddresses(Vec<Address>),
     /// End capture, and give open sessions this long to end.
     Stop {
         /// The grace.
@@ -231,6 +233,11 @@ impl Worker {
                 Ok(Command::SetServices(services)) => {
                     if let Err(error) = self.programs.set_services(&services) {
                         tracing::error!("the mirrored addresses stay as they were: {error}");
+                    }
+                }
+                Ok(Command::SetOwnAddresses(own)) => {
+                    if let Err(error) = self.programs.set_own_addresses(&own) {
+                        tracing::error!("the guard's own addresses stay as they were: {error}");
                     }
                 }
                 Ok(Command::Stop { drain }) => self.stop(drain)?,

@@ -6,7 +6,7 @@ fn flags(line: &str) -> MirrorArgs {
     let words = ["shadowtap", "mirror"].into_iter().chain(line.split_whitespace());
     match Cli::try_parse_from(words).expect("well-formed flags").command {
         Command::Mirror(args) => *args,
-        Command::Route(_) => panic!("these are the flags of mirror"),
+        Command::Route(_) | Command::Guard(_) => panic!("these are the flags of mirror"),
     }
 }
 
@@ -34,7 +34,8 @@ fn defaults_are_those_of_the_help() {
     assert_eq!(config.duration, None);
     assert_eq!(config.drain, Duration::from_secs(5));
     assert!(!config.dry_run);
-    assert_eq!(config.source, SourceMode::Own);
+    assert_eq!(config.source.value, SourceMode::Own);
+    assert_eq!(config.client_address, ClientAddress::None);
     assert_eq!(config.source_ports.value, 16384..=32767);
     assert_eq!(config.source_ports.to_string(), "--source-ports 16384-32767 (the default)");
     assert_eq!(config.ring_size, 16 << 20);
@@ -131,6 +132,7 @@ fn flags_win_over_the_file() {
 fn refusals_name_the_setting_and_the_remedy() {
     let service = "give 80, 10.0.0.5:80, [fd00::1]:80, 0.0.0.0:80 or [::]:80";
     let host = "give host:port, as 10.0.0.9:8080, [fd00::9]:8080 or shadow.example:8080";
+    let source = "give self, preserve or pool=CIDR, as pool=10.99.0.0/16 or pool=fd99::/64";
     let range = "give FIRST-LAST with 1024 <= FIRST <= LAST <= 65535, as 16384-32767";
     let cases = [
         ("--port 0".to_owned(), format!("--port 0: port 0 cannot be mirrored; {service}")),
@@ -163,8 +165,31 @@ fn refusals_name_the_setting_and_the_remedy() {
         ),
         (
             format!("{LEAST} --source client"),
-            "--source client: is a mode that this version does not have; give self; other modes \
-             come later"
+            format!("--source client: is not a choice; {source}"),
+        ),
+        (format!("{LEAST} --source pool"), format!("--source pool: has no network; {source}")),
+        (
+            format!("{LEAST} --source pool=10.9.0.0"),
+            format!("--source pool=10.9.0.0: has no length of its prefix; {source}"),
+        ),
+        (
+            format!("{LEAST} --source pool=10.9.0/24"),
+            format!("--source pool=10.9.0/24: is no network; {source}"),
+        ),
+        (
+            format!("{LEAST} --source pool=10.9.0.0/33"),
+            format!("--source pool=10.9.0.0/33: has no prefix of 1 to 30 bits; {source}"),
+        ),
+        (
+            format!("{LEAST} --source pool=fd99::/127"),
+            "--source pool=fd99::/127: leaves no room for clients behind its prefix of 127 bits; \
+             give a prefix of at most 126 bits"
+                .into(),
+        ),
+        (
+            format!("{LEAST} --client-address forwarded"),
+            "--client-address forwarded: is not a choice; give none or proxy-protocol-v2 or \
+             x-forwarded-for"
                 .into(),
         ),
         (
@@ -321,4 +346,22 @@ fn a_service_selects_its_addresses() {
     assert!(selects("0.0.0.0:80", "10.0.0.5:80"));
     assert!(!selects("0.0.0.0:80", "[fd00::1]:80"));
     assert!(!selects("0.0.0.0:80", "10.0.0.9:80"), "what is sent to others is not seen on ingress");
+}
+
+#[test]
+fn every_source_is_a_flag_and_a_field() {
+    assert_eq!(
+        load(&format!("{LEAST} --source preserve")).expect("valid").source.value,
+        SourceMode::Preserve
+    );
+    let file = "iface = \"eth0\"\nport = 80\nshadow = \"10.0.0.9:8080\"\n\
+                source = \"pool=10.99.0.0/16\"\nclient-address = \"proxy-protocol-v2\"\n";
+    let config = from_file(file, "").expect("valid");
+    let SourceMode::Pool { network, is_ipv4 } = config.source.value else { panic!("{config:?}") };
+    assert!(is_ipv4 && network.contains("10.99.255.1".parse().expect("address")));
+    assert!(!network.contains("10.98.255.1".parse().expect("address")));
+    assert_eq!(config.client_address, ClientAddress::ProxyProtocolV2);
+    let config = from_file(file, "--source self --client-address x-forwarded-for").expect("valid");
+    assert_eq!(config.source.value, SourceMode::Own);
+    assert_eq!(config.client_address, ClientAddress::XForwardedFor);
 }

@@ -1,11 +1,17 @@
 //! Programs on interfaces: TCX where the kernel has it (6.6), else clsact.
 
-use aya::programs::links::LinkOrder;
-use aya::programs::tc::{NlOptions, SchedClassifierLink, SchedClassifierLinkId, TcAttachOptions};
-use aya::programs::{ProgramError, SchedClassifier, TcAttachType};
+use std::path::Path;
+use std::{io, mem};
+
+use aya::programs::links::{FdLink, LinkOrder, PinnedLink};
+use aya::programs::tc::{
+    NlOptions, SchedClassifierLink, SchedClassifierLinkId, TcAttachOptions, TcHandle,
+};
+use aya::programs::{ProgramError, SchedClassifier, TcAttachType, TcError};
 
 use super::KernelError;
 use super::error;
+use super::pin::{self, Pin, Pinning};
 use super::qdisc::{Clsact, raw};
 
 /// How programs are attached.
@@ -19,16 +25,61 @@ pub enum AttachMode {
 }
 
 /// Before other filters of the interface; 0 would let the kernel choose.
-const CLSACT_PRIORITY: u16 = 1;
+pub(super) const CLSACT_PRIORITY: u16 = 1;
+
+/// Packets of which direction a program sees.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(super) enum Direction {
+    /// Ingress.
+    In,
+    /// Egress.
+    Out,
+}
+
+impl Direction {
+    pub(super) const BOTH: [Self; 2] = [Self::In, Self::Out];
+
+    pub(super) const fn attach_type(self) -> TcAttachType {
+        match self {
+            Self::In => TcAttachType::Ingress,
+            Self::Out => TcAttachType::Egress,
+        }
+    }
+}
 
 struct Attachment {
     program: &'static str,
     interface: String,
-    /// Detaches on drop. With TCX it can be pinned instead, to outlive the daemon.
-    _link: SchedClassifierLink,
+    _hold: Hold,
 }
 
-/// What is attached where. On drop all is detached.
+/// What keeps a program attached.
+enum Hold {
+    /// Detaches on drop, and with TCX also when the process is killed.
+    Link { _link: SchedClassifierLink },
+    /// Stays when the process is killed.
+    Pinned { _pinned: Pinned },
+}
+
+struct Pinned {
+    link: Option<SchedClassifierLink>,
+    pin: Pin,
+    keep: bool,
+}
+
+impl Drop for Pinned {
+    fn drop(&mut self) {
+        if !self.keep {
+            // In doubt it stays, and goes with `guard remove`.
+            let _ = self.pin.remove();
+        } else if let Some(link) = self.link.take_if(|link| link.handle().is_ok()) {
+            // A filter of clsact, which dropping its link would remove.
+            mem::forget(link);
+        }
+    }
+}
+
+/// What is attached where. On drop all is detached but what is pinned to be kept.
 pub(super) struct Attachments {
     mode: AttachMode,
     attached: Vec<Attachment>,
@@ -49,23 +100,46 @@ impl Attachments {
     ) -> Result<(), KernelError> {
         let index = interface_index(interface)?;
         let failed = |source| refusal(name, interface, source);
-        let tcx = TcAttachOptions::TcxOrder(LinkOrder::first());
-        let id = match self.mode {
-            AttachMode::Auto => {
-                match program.attach_with_options(interface, TcAttachType::Ingress, tcx) {
-                    Err(error) if is_unknown(&error) => {
-                        self.attach_clsact(program, interface, index)
-                    }
-                    other => other,
-                }
-            }
-            AttachMode::Clsact => self.attach_clsact(program, interface, index),
-        }
-        .map_err(failed)?;
+        let id = self
+            .attach_new(program, interface, index, Direction::In, TcHandle::AUTO_ASSIGN)
+            .map_err(failed)?;
         let link = program.take_link(id).map_err(failed)?;
-        let interface = interface.to_owned();
-        self.attached.push(Attachment { program: name, interface, _link: link });
+        self.hold(name, interface, Hold::Link { _link: link });
         Ok(())
+    }
+
+    /// Attaches the program so that it outlives this process; one that was attached so before
+    /// is replaced, without a moment in which there is none.
+    pub(super) fn attach_pinned(
+        &mut self,
+        name: &'static str,
+        program: &mut SchedClassifier,
+        interface: &str,
+        direction: Direction,
+        pinning: &Pinning,
+    ) -> Result<Pin, KernelError> {
+        let index = interface_index(interface)?;
+        let failed = |source| refusal(name, interface, source);
+        let pin = Pin::create(index, &pinning.identity)?;
+        let link = match take_over(program, &pin.link(direction)).map_err(failed)? {
+            Some(link) => link,
+            None => {
+                let id = self
+                    .attach_new(program, interface, index, direction, pin.handle())
+                    .map_err(failed)?;
+                let link = program.take_link(id).map_err(failed)?;
+                pin_link(link, &pin.link(direction))?
+            }
+        };
+        let folder = pin.clone();
+        let pinned = Pinned { link: Some(link), pin, keep: pinning.keep };
+        self.hold(name, interface, Hold::Pinned { _pinned: pinned });
+        Ok(folder)
+    }
+
+    fn hold(&mut self, program: &'static str, interface: &str, hold: Hold) {
+        let interface = interface.to_owned();
+        self.attached.push(Attachment { program, interface, _hold: hold });
     }
 
     pub(super) fn detach(&mut self, name: &'static str) {
@@ -76,19 +150,69 @@ impl Attachments {
         });
     }
 
-    fn attach_clsact(
+    /// By TCX where the kernel has it. A filter of clsact gets `handle`, and replaces one that has it.
+    fn attach_new(
         &mut self,
         program: &mut SchedClassifier,
         interface: &str,
         index: u32,
+        direction: Direction,
+        handle: TcHandle,
     ) -> Result<SchedClassifierLinkId, ProgramError> {
+        let direction = direction.attach_type();
+        if self.mode == AttachMode::Auto {
+            let tcx = TcAttachOptions::TcxOrder(LinkOrder::first());
+            match program.attach_with_options(interface, direction, tcx) {
+                Err(error) if is_unknown(&error) => {}
+                other => return other,
+            }
+        }
         let added = Clsact::add(interface, index)?;
-        let options = NlOptions { priority: CLSACT_PRIORITY, ..NlOptions::default() };
+        let options = NlOptions { priority: CLSACT_PRIORITY, handle, ..NlOptions::default() };
         let options = TcAttachOptions::Netlink(options);
-        let id = program.attach_with_options(interface, TcAttachType::Ingress, options)?;
+        let id = match program.attach_with_options(interface, direction, options) {
+            Err(error) if raw(&error) == Some(libc::EEXIST) => {
+                let priority = CLSACT_PRIORITY;
+                let there =
+                    SchedClassifierLink::attached(interface, direction, priority, handle, None);
+                program.attach_to_link(there.map_err(TcError::IoError)?)?
+            }
+            other => other?,
+        };
         self.qdiscs.extend(added.map(|qdisc| (interface.to_owned(), qdisc)));
         Ok(id)
     }
+}
+
+/// Puts the program in the place of the one that an earlier process pinned, if there is one.
+fn take_over(
+    program: &mut SchedClassifier,
+    path: &Path,
+) -> Result<Option<SchedClassifierLink>, ProgramError> {
+    let Ok(old) = PinnedLink::from_pin(path) else { return Ok(None) };
+    let old = SchedClassifierLink::try_from(FdLink::from(old))
+        .map_err(|error| ProgramError::IOError(io::Error::other(error.to_string())));
+    match old.and_then(|old| program.attach_to_link(old)) {
+        Ok(id) => program.take_link(id).map(Some),
+        // Its interface is gone, and another has the index now.
+        Err(error) if raw(&error) == Some(libc::ENOLINK) => {
+            std::fs::remove_file(path).map_err(ProgramError::IOError)?;
+            Ok(None)
+        }
+        Err(error) => Err(error),
+    }
+}
+
+/// Pins a link of TCX. A filter of clsact stays by itself.
+fn pin_link(link: SchedClassifierLink, path: &Path) -> Result<SchedClassifierLink, KernelError> {
+    if link.handle().is_ok() {
+        return Ok(link);
+    }
+    let failed =
+        |error: &dyn std::error::Error| pin::failed(path, io::Error::other(error.to_string()));
+    let link = FdLink::try_from(link).map_err(|error| failed(&error))?;
+    let pinned = link.pin(path).map_err(|error| pin::pin_error(path, &error))?;
+    SchedClassifierLink::try_from(FdLink::from(pinned)).map_err(|error| failed(&error))
 }
 
 /// Whether the kernel does not know this kind of link.
@@ -109,6 +233,14 @@ fn refusal(program: &'static str, interface: &str, source: ProgramError) -> Kern
         Some(libc::ENODEV) => KernelError::NoSuchInterface(interface.to_owned()),
         _ => KernelError::Attach { program, interface: interface.to_owned(), source },
     }
+}
+
+/// `None` when there is none of that index.
+pub(super) fn interface_name(index: u32) -> Result<Option<String>, KernelError> {
+    use rustix::net::{AddressFamily, SocketType, netdevice, socket};
+    let any = socket(AddressFamily::UNIX, SocketType::DGRAM, None)
+        .map_err(|error| KernelError::io("open a socket", error.into()))?;
+    Ok(netdevice::index_to_name(&any, index).ok())
 }
 
 fn interface_index(interface: &str) -> Result<u32, KernelError> {

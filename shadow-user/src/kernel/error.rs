@@ -1,6 +1,7 @@
 //! Why the kernel would not have our programs.
 
 use std::io;
+use std::path::PathBuf;
 
 use aya::EbpfError;
 use aya::maps::MapError;
@@ -63,6 +64,19 @@ pub enum KernelError {
         interface: String,
         /// The kernel's words.
         source: ProgramError,
+    },
+    /// There is no BPF file system to pin a guard on.
+    #[error(
+        "{0} is no BPF file system, on which the guard would outlive a killed daemon; mount it: mount -t bpf bpf {0}"
+    )]
+    NoBpffs(&'static str),
+    /// A guard could not be pinned, or its pin not read or removed.
+    #[error("cannot use the guard's pin {}: {source}", path.display())]
+    Pin {
+        /// Where it is.
+        path: PathBuf,
+        /// The kernel's words.
+        source: io::Error,
     },
     /// A map could not be read or written.
     #[error("cannot access the eBPF map `{map}`: {source}")]

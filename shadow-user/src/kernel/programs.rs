@@ -9,9 +9,9 @@ use aya_log::EbpfLogger;
 use log::Log;
 use rustix::process::{Resource, Rlimit, setrlimit};
 
-use super::attach::Attachments;
+use super::attach::{Attachments, Direction};
 use super::error::{self, KernelError};
-use super::{AttachMode, KernelCounters, Rings, counters};
+use super::{AttachMode, KernelCounters, Pinning, Rings, counters};
 
 /// The programs, built by this package's build script.
 static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/shadow-ebpf"));
@@ -40,7 +40,8 @@ impl Default for LoadOptions {
     }
 }
 
-/// Tap and guard in the kernel. On drop both are detached and unloaded.
+/// Tap and guard in the kernel. On drop both are detached and unloaded, but for a guard that is
+/// pinned to be kept.
 pub struct Programs {
     // Before `ebpf`: links go before the programs they hold.
     attachments: Attachments,
@@ -64,7 +65,7 @@ impl Programs {
             .override_global(aya_log::LEVEL, &level, true)
             .load(OBJECT)
             .map_err(load_error)?;
-        for name in ["tap", "guard"] {
+        for name in ["tap", "guard", "guard_out"] {
             program(&mut ebpf, name)?.load().map_err(|source| verdict(name, source))?;
         }
         Ok(Self { attachments: Attachments::new(options.attach), ebpf })
@@ -86,12 +87,33 @@ impl Programs {
         self.attachments.attach("guard", program(&mut self.ebpf, "guard")?, interface)
     }
 
+    /// Attaches the guard so that it also holds when this process is killed, and takes over from a
+    /// guard that was pinned the same way without a moment in which there is none. One that is to be
+    /// kept, for answers to addresses of others, also guards what this host itself tells those.
+    ///
+    /// # Errors
+    /// As [`Programs::attach_tap`], or a BPF file system that is not there or not writable.
+    pub fn attach_pinned_guard(
+        &mut self,
+        interface: &str,
+        pinning: &Pinning,
+    ) -> Result<(), KernelError> {
+        let Self { attachments, ebpf } = self;
+        let guard = program(ebpf, "guard")?;
+        let pin = attachments.attach_pinned("guard", guard, interface, Direction::In, pinning)?;
+        if pinning.keep {
+            let guard = program(ebpf, "guard_out")?;
+            attachments.attach_pinned("guard", guard, interface, Direction::Out, pinning)?;
+        }
+        pin.pin_maps(ebpf)
+    }
+
     /// Detaches the tap from every interface: nothing more is captured.
     pub fn detach_taps(&mut self) {
         self.attachments.detach("tap");
     }
 
-    /// Detaches the guard from every interface.
+    /// Detaches the guard from every interface where it is not pinned to be kept.
     pub fn detach_guards(&mut self) {
         self.attachments.detach("guard");
     }
@@ -130,7 +152,7 @@ impl Programs {
         self.ebpf.map_mut(name).ok_or(KernelError::Missing(name))
     }
 
-    /// A loaded program, for `BPF_PROG_TEST_RUN`: `tap` or `guard`.
+    /// A loaded program, for `BPF_PROG_TEST_RUN`: `tap`, `guard` or `guard_out`.
     ///
     /// # Errors
     /// When there is none of that name.

@@ -5,7 +5,10 @@ use std::hash::Hash;
 
 use aya::Pod;
 use aya::maps::{Array, MapError};
-use shadow_common::{GuardRule, MAX_SERVICES, MAX_SHADOWS, PORT_WORDS, ServiceKey, ShadowKey};
+use shadow_common::{
+    Address, GuardMode, GuardRule, MAX_OWN_ADDRESSES, MAX_SERVICES, MAX_SHADOWS, PORT_WORDS,
+    ServiceKey, ShadowKey,
+};
 
 use super::{KernelError, Programs};
 
@@ -25,9 +28,22 @@ impl Programs {
     /// # Errors
     /// More than [`MAX_SHADOWS`], or a map that cannot be written.
     pub fn set_guard_rules(&mut self, rules: &[(ShadowKey, GuardRule)]) -> Result<(), KernelError> {
-        let wanted = rules.iter().copied().collect();
+        let mut wanted: HashMap<ShadowKey, GuardRule> = rules.iter().copied().collect();
+        // Fragments that have no ports are looked up with port 0.
+        let foreign = rules.iter().filter(|(_, rule)| rule.mode == GuardMode::Foreign as u32);
+        wanted.extend(foreign.map(|(shadow, rule)| (ShadowKey { port: [0; 2], ..*shadow }, *rule)));
         self.replace("SHADOWS", MAX_SHADOWS, &wanted)?;
-        self.set_ports("SHADOW_PORTS", rules.iter().map(|(shadow, _)| shadow.port))
+        self.set_ports("SHADOW_PORTS", wanted.keys().map(|shadow| shadow.port))
+    }
+
+    /// Replaces this host's own addresses, to which a shadow's packets pass the rules of mode
+    /// [`GuardMode::Foreign`]; may be called while attached.
+    ///
+    /// # Errors
+    /// More than [`MAX_OWN_ADDRESSES`], or a map that cannot be written.
+    pub fn set_own_addresses(&mut self, own: &[Address]) -> Result<(), KernelError> {
+        let wanted = own.iter().map(|address| (*address, 1_u8)).collect();
+        self.replace("OWN_ADDRESSES", MAX_OWN_ADDRESSES, &wanted)
     }
 
     /// Makes a hash map hold exactly `wanted`, without a moment in which a kept entry is missing.

@@ -51,7 +51,11 @@ const FAR: &str = "10.1.0.9:8080";
 fn a_plan_takes_the_route_s_interface() {
     let plan = run("--iface eth0 --port 80", &host(), FAR).expect("in order");
     assert_eq!(plan.taps, [host().interfaces[1].clone()]);
-    assert_eq!(plan.guard.name, "eth1");
+    let names = |plan: &Plan| plan.guards.iter().map(|g| g.name.clone()).collect::<Vec<_>>();
+    assert_eq!(names(&plan), ["eth1"]);
+    let preserve = "--iface eth0 --iface eth1 --port 80 --source preserve";
+    let plan = run(preserve, &host(), FAR).expect("in order");
+    assert_eq!(names(&plan), ["eth1", "eth0"]);
     assert_eq!(plan.path_mtu, 9000);
 }
 
@@ -167,5 +171,38 @@ fn missing_capabilities_are_refused() {
         check_privileges(&host).expect_err("refused").to_string(),
         "privileges: this process lacks CAP_BPF, CAP_NET_RAW; run as root (sudo), or grant these \
          capabilities"
+    );
+}
+
+#[test]
+fn a_source_that_cannot_be_guarded_is_refused() {
+    let line = "--iface eth0 --port 80 --source";
+    for (source, why) in [
+        (
+            "pool=fd99::/64",
+            "is a network of IPv6, but the shadow 10.1.0.9:8080 speaks IPv4; give a network of \
+             IPv4, or the shadow's IPv6 address",
+        ),
+        (
+            "pool=10.1.0.0/24",
+            "contains the shadow's address 10.1.0.9; give a network that nobody uses",
+        ),
+        (
+            "pool=10.0.0.0/24",
+            "contains this host's address 10.0.0.5; give a network that nobody uses",
+        ),
+    ] {
+        let refusal = refusal(&format!("{line} {source}"), &host(), FAR);
+        assert_eq!(refusal, format!("--source {source}: {why}"));
+    }
+    run(&format!("{line} pool=10.99.0.0/24"), &host(), FAR).expect("in order");
+    let config = config(&format!("{line} preserve --shadow {FAR}"));
+    let local = Route { local: true, ..route() };
+    assert_eq!(
+        check(&config, &host(), FAR.parse().expect("address"), local)
+            .expect_err("refused")
+            .to_string(),
+        "--source preserve: the shadow 10.1.0.9:8080 is on this host, and would answer past the \
+         guard; give --source self, or a shadow in a network namespace or on a host of its own"
     );
 }

@@ -156,7 +156,10 @@ fn shadow(list: &mut List, snapshot: &Snapshot) {
         kernel
             .guard
             .iter()
-            .filter(|(counter, _)| !matches!(counter, GuardCounter::Captured | GuardCounter::Icmp))
+            .filter(|(counter, _)| {
+                use GuardCounter::{Captured, Icmp, IcmpForeign};
+                !matches!(counter, Captured | Icmp | IcmpForeign)
+            })
             .map(|(counter, count)| (counter.label(), count)),
     );
     list.count("gates.gated", "Turns that waited for the shadow's answer", books.gates.gated);

@@ -48,9 +48,17 @@ impl Bench {
     /// Makes `shadow` (address and port) answer to `local`, ports `min..=max`.
     pub fn guard(&mut self, shadow: &str, local: &str, min: u16, max: u16) {
         let ServiceKey { address, port, reserved } = key(shadow);
-        let rule =
-            GuardRule { local: address_of(local.parse().unwrap()), port_min: min, port_max: max };
+        let rule = GuardRule::own(address_of(local.parse().unwrap()), min, max);
         self.programs.set_guard_rules(&[(ShadowKey { address, port, reserved }, rule)]).unwrap();
+    }
+
+    /// Makes the guard drop what `shadow` sends to any address but those of `own`.
+    pub fn guard_foreign(&mut self, shadow: &str, own: &[&str]) {
+        let own: Vec<_> = own.iter().map(|own| address_of(own.parse().unwrap())).collect();
+        self.programs.set_own_addresses(&own).unwrap();
+        let ServiceKey { address, port, reserved } = key(shadow);
+        let shadow = ShadowKey { address, port, reserved };
+        self.programs.set_guard_rules(&[(shadow, GuardRule::foreign())]).unwrap();
     }
 
     /// Runs `tap` or `guard` once. The packet must come out as it went in.

@@ -141,3 +141,98 @@ fn any_other_icmp_message_is_none_of_ours() {
     bench.serve(&["192.0.2.80:20000"]);
     bench.run("tap", &frame(&[], &report("192.0.2.80", 3, 4, &sent[..28]))).ignored();
 }
+
+const CLIENT4: &str = "203.0.113.7:40000";
+const CLIENT6: &str = "[2001:db8:7::7]:40000";
+
+fn foreign() -> Bench {
+    let mut bench = Bench::new();
+    bench.guard_foreign(SHADOW4, &["192.0.2.80", "2001:db8::80"]);
+    bench
+}
+
+#[test]
+fn what_a_shadow_sends_to_another_is_copied_and_dropped_whatever_its_port() {
+    let mut bench = foreign();
+    for client in [CLIENT4, "203.0.113.7:1", "10.0.0.1:65535", "192.0.2.81:20000"] {
+        let answer = packet(SHADOW4, client, b"HTTP/1.1 200 OK\r\n\r\n");
+        bench.run("guard", &frame(&[], &answer)).copied(DROP, &answer);
+    }
+    bench.guard_foreign(SHADOW6, &["192.0.2.80", "2001:db8::80"]);
+    let answer = packet(SHADOW6, CLIENT6, b"x");
+    bench.run("guard", &frame(&[DOT1Q], &answer)).copied(DROP, &answer);
+}
+
+#[test]
+fn the_hosts_own_traffic_with_the_shadow_passes_and_so_does_that_of_others() {
+    let mut bench = foreign();
+    let udp = Shape { udp: true, ..Shape::default() };
+    let later = Shape { fragment: Some((false, 8)), ..Shape::default() };
+    for (name, packet) in [
+        ("to this host", packet(SHADOW4, MIRROR4, b"x")),
+        ("to this host's other port", packet(SHADOW4, "192.0.2.80:40000", b"x")),
+        ("a later fragment to this host", shaped(SHADOW4, MIRROR4, &[7; 64], &later)),
+        ("from another port", packet("198.51.100.9:22", CLIENT4, b"x")),
+        ("from another host", packet("198.51.100.8:8080", CLIENT4, b"x")),
+        ("a later fragment from another", shaped("198.51.100.8:1", CLIENT4, &[7; 64], &later)),
+        ("the other direction", packet(CLIENT4, SHADOW4, b"x")),
+        ("another protocol", shaped(SHADOW4, CLIENT4, b"x", &udp)),
+    ] {
+        println!("{name}");
+        bench.run("guard", &frame(&[], &packet)).ignored();
+    }
+    // An address that comes later is this host's own from then on.
+    bench.guard_foreign(SHADOW4, &["203.0.113.7"]);
+    bench.run("guard", &frame(&[], &packet(SHADOW4, CLIENT4, b"x"))).ignored();
+    let other = packet(SHADOW4, MIRROR4, b"x");
+    bench.run("guard", &frame(&[], &other)).copied(DROP, &other);
+}
+
+#[test]
+fn no_fragment_of_a_shadow_is_forwarded_to_another() {
+    let dropped = |bench: &mut Bench, packet: &[u8]| {
+        let run = bench.run("guard", &frame(&[], packet));
+        assert_eq!((run.verdict, run.counted.as_slice()), (DROP, &["fragment"][..]));
+    };
+    let mut bench = foreign();
+    for fragment in [(true, 0), (true, 8), (false, 100)] {
+        let shape = Shape { fragment: Some(fragment), ..Shape::default() };
+        dropped(&mut bench, &shaped(SHADOW4, CLIENT4, &[7; 64], &shape));
+    }
+    bench.guard_foreign(SHADOW6, &["192.0.2.80"]);
+    let shape = Shape { fragment: Some((false, 100)), ..Shape::default() };
+    dropped(&mut bench, &shaped(SHADOW6, CLIENT6, &[7; 64], &shape));
+}
+
+#[test]
+fn an_error_about_a_packet_from_anothers_address_is_not_forwarded_to_it() {
+    let mut bench = foreign();
+    let sent = packet(CLIENT4, SHADOW4, &[7; 100]);
+    for (kind, code) in [(3, 1), (3, 4), (4, 0), (5, 1), (11, 0), (12, 0)] {
+        let report = report("203.0.113.7", kind, code, &sent[..28]);
+        let run = bench.run("guard", &frame(&[], &report));
+        assert_eq!((run.verdict, run.counted.as_slice()), (DROP, &["icmp_foreign"][..]));
+        assert_eq!(run.records.len(), 1);
+        let run = bench.run("guard_out", &frame(&[], &report));
+        assert_eq!((run.verdict, run.counted.as_slice()), (DROP, &["icmp_foreign"][..]));
+    }
+    let own = packet(MIRROR4, SHADOW4, &[7; 100]);
+    let other = packet(CLIENT4, "198.51.100.9:80", &[7; 100]);
+    for (name, report) in [
+        ("about the host's own packet", report("192.0.2.80", 3, 1, &own[..28])),
+        ("about another service", report("203.0.113.7", 3, 1, &other[..28])),
+        ("no error", report("203.0.113.7", 8, 0, &sent[..28])),
+        ("no ICMP", packet("192.0.2.80:80", CLIENT4, b"x")),
+    ] {
+        println!("{name}");
+        bench.run("guard", &frame(&[], &report)).ignored();
+        bench.run("guard_out", &frame(&[], &report)).ignored();
+    }
+    bench.guard_foreign(SHADOW6, &["2001:db8::80"]);
+    let sent6 = packet(CLIENT6, SHADOW6, &[7; 100]);
+    for kind in [1, 2, 3, 4] {
+        let report = report("2001:db8:7::7", kind, 0, &sent6[..48]);
+        let run = bench.run("guard", &frame(&[], &report));
+        assert_eq!((run.verdict, run.counted.as_slice()), (DROP, &["icmp_foreign"][..]));
+    }
+}
