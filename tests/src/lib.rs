@@ -47,6 +47,38 @@ impl Stage {
         })
     }
 
+    /// Hosts on one segment, a production host that forwards, and a shadow whose answers from port
+    /// 80 go there.
+    ///
+    /// # Errors
+    /// As [`Stage::new`].
+    pub fn with_route() -> Result<Self> {
+        let stage = Self::new()?;
+        let (production, shadow) = (&stage.lab.production, &stage.lab.shadow);
+        production.sysctl("net.ipv4.ip_forward", "1")?;
+        production.sysctl("net.ipv6.conf.all.forwarding", "1")?;
+        let gateways = [("-4", production.v4.to_string()), ("-6", production.v6.to_string())];
+        for (family, gateway) in gateways {
+            let ip = |args: &str| {
+                shadow.run("ip", [family].into_iter().chain(args.split_whitespace())).map(drop)
+            };
+            ip(&format!("route add default via {gateway} dev eth0 table 77"))?;
+            ip("rule add ipproto tcp sport 80 table 77")?;
+        }
+        Ok(stage)
+    }
+
+    /// The standard output of `shadowtap guard` on the production host.
+    ///
+    /// # Errors
+    /// When it fails.
+    pub fn guard(&self, args: &[&str]) -> Result<String> {
+        let output = shadowtap(&self.lab.production, &[&["guard"], args].concat())?;
+        let error = String::from_utf8_lossy(&output.stderr);
+        ensure!(output.status.success(), "guard {args:?}: {error}");
+        Ok(String::from_utf8_lossy(&output.stdout).into_owned())
+    }
+
     /// `shadowtap mirror` from port 80 to the shadow's, with further flags.
     ///
     /// # Errors

@@ -33,6 +33,15 @@ pub struct Entry {
     pub connection: u64,
     /// When it was logged, Unix seconds.
     pub at: f64,
+    /// The connection's other end.
+    #[serde(default)]
+    pub remote: String,
+    /// The client by the PROXY protocol's header, empty without one.
+    #[serde(default)]
+    pub proxied: String,
+    /// `X-Forwarded-For`, empty without one.
+    #[serde(default)]
+    pub forwarded: String,
 }
 
 impl Entry {
@@ -177,6 +186,9 @@ mod tests {
             completion: "OK".into(),
             connection: 1,
             at: 0.0,
+            remote: String::new(),
+            proxied: String::new(),
+            forwarded: String::new(),
         }
     }
 

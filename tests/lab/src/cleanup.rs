@@ -5,6 +5,7 @@
 
 use std::collections::BTreeMap;
 use std::fs;
+use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::{Mutex, MutexGuard, Once};
@@ -21,6 +22,8 @@ use crate::wait::wait_until;
 /// Begins the name of every namespace and folder that a lab makes.
 pub(crate) const PREFIX: &str = "st";
 const NAMESPACES: &str = "/run/netns";
+/// Below are guards that are pinned, by the inode of their network namespace.
+pub(crate) const PINS: &str = "/sys/fs/bpf/shadowtap";
 
 /// Namespaces and folder of every living lab of this process, by the lab's name.
 static LIVING: Mutex<BTreeMap<String, Leftovers>> = Mutex::new(BTreeMap::new());
@@ -70,9 +73,7 @@ impl Leftovers {
 
 /// Ends what still runs inside, then the namespace; its interfaces go with it.
 fn delete_namespace(name: &str) {
-    if !Path::new(NAMESPACES).join(name).exists() {
-        return;
-    }
+    let Ok(namespace) = fs::metadata(Path::new(NAMESPACES).join(name)) else { return };
     let pids = pids_in(name);
     for &pid in &pids {
         let _ = kill(pid, Signal::SIGKILL);
@@ -84,6 +85,8 @@ fn delete_namespace(name: &str) {
         .stdout(Stdio::null())
         .stderr(Stdio::null())
         .status();
+    // Guards outlive their daemons, and the number of a namespace is soon another's.
+    let _ = fs::remove_dir_all(Path::new(PINS).join(namespace.ino().to_string()));
 }
 
 /// Processes in the namespace, this one aside: its threads may have entered, it has not.

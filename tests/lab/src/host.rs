@@ -4,6 +4,7 @@ use std::ffi::OsStr;
 use std::fs::File;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpStream};
+use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
@@ -11,6 +12,7 @@ use std::time::Duration;
 use anyhow::{Context, Result, bail};
 use nix::sched::{CloneFlags, setns};
 
+use crate::cleanup;
 use crate::process::Process;
 
 /// A host of a [`Lab`](crate::Lab). A cheap handle: the namespace belongs to the lab.
@@ -130,6 +132,17 @@ impl Host {
         let file = File::open(&path).with_context(|| format!("open {}", path.display()))?;
         setns(file, CloneFlags::CLONE_NEWNET)
             .with_context(|| format!("enter {}: are you root?", self.namespace))
+    }
+
+    /// Where this host's guards are pinned, once one is.
+    ///
+    /// # Errors
+    /// When the namespace is gone.
+    pub fn pins(&self) -> Result<PathBuf> {
+        let path = self.namespace_path();
+        let namespace =
+            std::fs::metadata(&path).with_context(|| format!("look at {}", path.display()))?;
+        Ok(Path::new(cleanup::PINS).join(namespace.ino().to_string()))
     }
 
     /// A TCP connection from this host.

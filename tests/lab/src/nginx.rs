@@ -50,6 +50,18 @@ impl Nginx {
     /// # Errors
     /// As [`Nginx::start`].
     pub fn start_on(host: &Host, port: u16) -> Result<Self> {
+        Self::start_with(host, port, "")
+    }
+
+    /// The same on port 80, where each connection begins with a PROXY protocol header.
+    ///
+    /// # Errors
+    /// As [`Nginx::start`].
+    pub fn start_behind_proxy(host: &Host) -> Result<Self> {
+        Self::start_with(host, 80, "proxy_protocol")
+    }
+
+    fn start_with(host: &Host, port: u16, listen: &str) -> Result<Self> {
         let prefix = host.folder().join(format!("nginx-{port}"));
         fs::create_dir_all(prefix.join("files")).context("make nginx's folder")?;
         for (name, offset, len) in FILES {
@@ -57,7 +69,7 @@ impl Nginx {
         }
         let digest = DigestServer::start(&prefix.join("digest.sock"))?;
         let config = prefix.join("nginx.conf");
-        fs::write(&config, configuration(&prefix, port)).context("write nginx.conf")?;
+        fs::write(&config, configuration(&prefix, port, listen)).context("write nginx.conf")?;
         let mut command = host.command("nginx");
         command.arg("-p").arg(&prefix).arg("-c").arg(&config);
         command.arg("-e").arg(prefix.join("error.log"));
@@ -148,7 +160,7 @@ impl Drop for Nginx {
     }
 }
 
-fn configuration(prefix: &Path, port: u16) -> String {
+fn configuration(prefix: &Path, port: u16, listen: &str) -> String {
     let prefix = prefix.display();
     format!(
         r#"user root;
@@ -161,7 +173,8 @@ http {{
     log_format lab escape=json '{{"id":"$http_x_request_id","method":"$request_method",'
         '"uri":"$request_uri","status":$status,"request_length":$request_length,'
         '"response_length":$body_bytes_sent,"body_sha256":"$upstream_http_x_body_sha256",'
-        '"completion":"$request_completion","connection":$connection,"at":$msec}}';
+        '"completion":"$request_completion","connection":$connection,"at":$msec,"remote":"$remote_addr",'
+        '"proxied":"$proxy_protocol_addr","forwarded":"$http_x_forwarded_for"}}';
     access_log {prefix}/access.log lab;
     client_body_temp_path {prefix}/bodies;
     proxy_temp_path {prefix}/proxied;
@@ -179,8 +192,8 @@ http {{
         keepalive_requests 1000000;
     }}
     server {{
-        listen {port} default_server backlog=4096;
-        listen [::]:{port} default_server backlog=4096;
+        listen {port} default_server backlog=4096 {listen};
+        listen [::]:{port} default_server backlog=4096 {listen};
         location / {{ }}
         location /slow/ {{
             limit_rate 256k;
