@@ -7,6 +7,7 @@ use caps::{CapSet, Capability};
 use procfs::sys::kernel::Version;
 
 use crate::{
+    bpffs,
     host::{self, Distribution, Privilege},
     linker,
     packages::{self, LAB},
@@ -41,7 +42,7 @@ pub fn run(choice: Choice) -> Result<ExitCode> {
     let mut findings = toolchain(choice);
     findings.extend(kernel(Version::current()?));
     findings.push(btf());
-    findings.push(bpffs());
+    findings.push(mounted_bpffs());
     findings.push(privilege());
     findings.push(lab());
     for Finding { what, state, detail, .. } in &findings {
@@ -147,16 +148,9 @@ fn btf() -> Finding {
     needed("BTF", found)
 }
 
-fn bpffs() -> Finding {
-    let mounts = procfs::process::Process::myself().and_then(|process| process.mountinfo());
-    let at = mounts.ok().and_then(|mounts| {
-        mounts.into_iter().find(|mount| mount.fs_type == "bpf").map(|mount| mount.mount_point)
-    });
-    needed(
-        "bpffs",
-        at.map(|at| at.display().to_string())
-            .ok_or_else(|| "remedy: mount -t bpf bpf /sys/fs/bpf".into()),
-    )
+fn mounted_bpffs() -> Finding {
+    let at = bpffs::mounted().map(|at| at.display().to_string());
+    needed("bpffs", at.ok_or_else(|| format!("remedy: {}", bpffs::REMEDY)))
 }
 
 fn privilege() -> Finding {

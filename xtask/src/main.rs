@@ -2,9 +2,10 @@
 //!
 //! Verbs: [`setup`], [`doctor`], [`build`], [`run`], [`demo`], [`soak`], [`mod@test`]. What they stand on: [`host`] (this
 //! machine), [`toolchain`] and [`linker`] (what the eBPF crate is built with), [`packages`] (servers
-//! and clients that the tests use), [`progress`] (how a long step is shown), [`tally`] (test results
+//! and clients that the tests use), [`bpffs`] (where guards are pinned), [`progress`] (how a long step is shown), [`tally`] (test results
 //! added up).
 
+mod bpffs;
 mod build;
 mod demo;
 mod doctor;

@@ -11,7 +11,7 @@ use std::{
 use anyhow::{Context as _, Result};
 
 use crate::{
-    host, linker,
+    bpffs, host, linker,
     packages::{self, LAB},
     toolchain::{self, Choice, Toolchain},
 };
@@ -71,6 +71,7 @@ pub fn ensure(choice: Choice, purpose: Purpose) -> Result<Ready> {
     linker::ensure(&tools, &toolchain)?;
     if purpose >= Purpose::Lab {
         packages::ensure(LAB, &logs)?;
+        bpffs::ensure()?;
     }
     if purpose >= Purpose::Test {
         toolchain::ensure_host_components(&logs)?;
