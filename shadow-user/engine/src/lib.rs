@@ -8,8 +8,10 @@
 pub mod books;
 mod circuit;
 pub mod client;
+pub mod compare;
 mod config;
 mod engine;
+pub mod exchange;
 pub mod http;
 mod iss;
 pub mod reassembly;

@@ -1,0 +1,162 @@
+//! What an exchange consists of: values that own what they hold, so that another thread can look at them.
+
+use std::net::SocketAddr;
+
+use crate::time::{Duration, Instant};
+
+/// Who answered.
+#[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
+pub enum Leg {
+    /// The server that answers the client.
+    Production,
+    /// The server under test.
+    Shadow,
+}
+
+/// What the client speaks.
+#[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
+pub enum Protocol {
+    /// HTTP/1.0 and HTTP/1.1 (RFC 9112).
+    Http1,
+    /// HTTP/2 without TLS (RFC 9113), gRPC included.
+    Http2,
+    /// Redis' protocol (RESP2 and RESP3).
+    Redis,
+}
+
+/// One request, and what became of it on both legs.
+#[derive(Clone, Debug)]
+pub struct Exchange {
+    /// What the client speaks.
+    pub protocol: Protocol,
+    /// The client's address and port.
+    pub client: SocketAddr,
+    /// Production's address and port, as the client knows it.
+    pub server: SocketAddr,
+    /// Counts a flow's requests from 0; in HTTP/2 the stream's identifier.
+    pub number: u64,
+    /// What the client asked.
+    pub request: Request,
+    /// What production answered.
+    pub production: Result<Response, Unpaired>,
+    /// What the shadow answered.
+    pub shadow: Result<Response, Unpaired>,
+}
+
+/// A client's request.
+#[derive(Clone, Debug)]
+pub struct Request {
+    /// When its first octet was captured.
+    pub at: Instant,
+    /// HTTP's method, Redis' command; letters as they came.
+    pub method: Box<str>,
+    /// HTTP's request target (path and query as a rule); empty for Redis.
+    pub target: Box<str>,
+    /// Its head.
+    pub head: Head,
+    /// Its body.
+    pub body: Body,
+}
+
+/// A final response.
+#[derive(Clone, Debug)]
+pub struct Response {
+    /// Its outcome in one word.
+    pub status: Status,
+    /// Its head.
+    pub head: Head,
+    /// Fields behind the body, where there are.
+    pub trailers: Head,
+    /// Its body.
+    pub body: Body,
+    /// When the request's first octet went this way: captured for production, sent for the shadow.
+    pub asked_at: Instant,
+    /// When the response's first octet came.
+    pub first_at: Instant,
+    /// When its last octet came.
+    pub ended_at: Instant,
+}
+
+impl Response {
+    /// From the request's first octet to the response's last.
+    #[must_use]
+    pub fn duration(&self) -> Duration {
+        self.ended_at.since(self.asked_at)
+    }
+}
+
+/// How a response says that it went.
+#[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
+pub enum Status {
+    /// HTTP's status code.
+    Http(u16),
+    /// gRPC's status, which stands in the trailers of an HTTP/2 response with 200.
+    Grpc(u16),
+    /// A Redis reply: its type by its first octet (`+`, `-`, `:`, `$`, `*`, …).
+    Redis(u8),
+}
+
+/// A field's name and value.
+pub type Field = (Box<[u8]>, Box<[u8]>);
+
+/// A message's head.
+#[derive(Clone, Debug)]
+pub enum Head {
+    /// An HTTP/1 head, octet by octet, its empty line included; or its trailer section.
+    Http1(Box<[u8]>),
+    /// Names and values, as HTTP/2 has them; pseudo-fields are left out.
+    Fields(Vec<Field>),
+}
+
+impl Default for Head {
+    fn default() -> Self {
+        Self::Fields(Vec::new())
+    }
+}
+
+impl Head {
+    /// Whether there is none.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        match self {
+            Self::Http1(octets) => octets.is_empty(),
+            Self::Fields(fields) => fields.is_empty(),
+        }
+    }
+}
+
+/// A message's body.
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
+pub struct Body {
+    /// Octets, transfer coding removed, content coding not.
+    pub len: u64,
+    /// The first octets, up to the bound; none unless bodies are compared.
+    pub kept: Vec<u8>,
+    /// Of all octets, when bodies are compared: equal bodies have equal hashes within a run.
+    pub hash: Option<u64>,
+}
+
+impl Body {
+    /// Whether every octet was kept.
+    #[must_use]
+    pub fn is_whole(&self) -> bool {
+        self.kept.len() as u64 == self.len
+    }
+}
+
+/// Why a request has no response on a leg.
+#[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
+pub enum Unpaired {
+    /// The connection was closed before an answer had come, or within it.
+    Closed,
+    /// The session was reset, or never begun, for a reason that the flow's bucket names.
+    Aborted,
+    /// The answer is not of the protocol.
+    Unparsable,
+    /// Octets of the answer were not captured.
+    Lost,
+    /// A bound was reached: too many exchanges were waiting, or memory was short.
+    Shed,
+    /// Another protocol followed (an upgrade, CONNECT).
+    Tunnel,
+}
