@@ -204,7 +204,7 @@ pub struct MirrorArgs {
     #[arg(long, value_name = "FORM")]
     pub log_format: Option<Text>,
 
-    /// Log more; twice for still more
+    /// Log each step of the start, and every bucket that grows with its reason
     #[arg(short, long, action = ArgAction::Count)]
     pub verbose: u8,
 }

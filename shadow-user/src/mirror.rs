@@ -82,6 +82,7 @@ fn attach(config: &Config, plan: &Plan, own: &[IpAddr]) -> anyhow::Result<Progra
     })?;
     let services: Vec<_> = config.port.iter().map(|port| port.value).collect();
     programs.set_services(&service_keys(&services, own))?;
+    tracing::debug!(?services, ?own, "selected: these ports, on this host's own addresses");
     if !config.dry_run {
         programs.set_own_addresses(&own_addresses(own))?;
         let rule = guard_rule(config, plan.shadow, plan.route.source);
@@ -93,10 +94,12 @@ fn attach(config: &Config, plan: &Plan, own: &[IpAddr]) -> anyhow::Result<Progra
         // The guard before the tap: nothing is sent that is not guarded.
         for guard in &plan.guards {
             attach_guard(&mut programs, &guard.name, &pinning)?;
+            tracing::debug!("the guard is attached to {}", guard.name);
         }
     }
     for tap in &plan.taps {
         programs.attach_tap(&tap.name)?;
+        tracing::debug!("the tap is attached to {}", tap.name);
     }
     Ok(programs)
 }
@@ -198,8 +201,11 @@ impl Prepared {
     async fn new(config: &Config) -> anyhow::Result<Self> {
         let netlink = Netlink::open()?;
         let host = Host::read(&netlink).await?;
+        let kernel = &host.kernel;
+        tracing::debug!("this host: Linux {}.{}.{}", kernel.major, kernel.minor, kernel.patch);
         preflight::check_privileges(&host)?;
         let (shadow, route) = reach(&config.shadow, &netlink).await?;
+        tracing::debug!(%shadow, ?route, "the way to the shadow");
         let plan = preflight::check(config, &host, shadow, route)?;
         let locks = Locks::take(config, shadow, Path::new(lock::DIRECTORY))?;
         let listener = config.listen.as_ref().map(listen).transpose()?;
