@@ -34,7 +34,12 @@ struct Named(u64);
 impl Drop for Named {
     fn drop(&mut self) {
         if std::thread::panicking() {
-            eprintln!("to run this conversation again: SHADOWTAP_SEED={}", self.0);
+            let thread = std::thread::current();
+            eprintln!(
+                "seed {seed} fails; alone: SHADOWTAP_SEED={seed} cargo test -p shadow-engine --test mirror {name}",
+                seed = self.0,
+                name = thread.name().unwrap_or_default()
+            );
         }
     }
 }
