@@ -173,6 +173,28 @@ pub fn check_lossless(books: &Books, requests: usize) -> Result<()> {
     Ok(())
 }
 
+/// What production's clients saw with a mirror is what they saw without one, before and after it in
+/// the same run: every request answered, and as fast.
+///
+/// Generous: two cores are shared by all hosts, and by whatever else runs on this machine. But far
+/// less than a retransmission, or than waiting for anything that a bad shadow does.
+///
+/// # Errors
+/// When a request failed, or the median is more than four times the other, and 25 ms.
+pub fn check_untouched(alone: &[Report], mirrored: &Report) -> Result<()> {
+    for (how, report) in alone.iter().map(|it| ("alone", it)).chain([("mirrored", mirrored)]) {
+        let (p50, p99) = (report.latency(50), report.latency(99));
+        println!("production {how}: {} answered, p50 {p50:?}, p99 {p99:?}", report.completed.len());
+        ensure!(!report.completed.is_empty(), "production {how}: nothing was asked");
+        ensure!(report.failures.is_empty(), "production {how} failed: {:#?}", report.failures);
+    }
+    let slowest = alone.iter().map(|report| report.latency(50)).max().unwrap_or_default();
+    let bound = slowest * 4 + Duration::from_millis(25);
+    let median = mirrored.latency(50);
+    ensure!(median < bound, "production answers in {median:?}, alone in {slowest:?}");
+    Ok(())
+}
+
 /// Runs `shadowtap` to its end, which must come within 10 s.
 ///
 /// # Errors
