@@ -1,10 +1,12 @@
 //! HTTP/1: each request reaches the shadow exactly once, and production does not notice.
 
+use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 use anyhow::{Result, ensure};
 use shadow_lab::{
-    Body, Completed, Connection, Lab, Mirror, Mix, Nginx, Request, Topology, content, sha256_hex,
+    Body, Completed, Connection, Lab, Link, Mirror, Mix, Nginx, Relay, Request, Tcpdump, Topology,
+    content, sha256_hex,
 };
 use shadow_tests::{Family, Stage, at, check_ended, check_lossless};
 
@@ -131,4 +133,45 @@ fn a_shadow_behind_a_router() -> Result<()> {
 #[test]
 fn a_shadow_behind_a_second_interface() -> Result<()> {
     topology(Topology::SecondInterface)
+}
+
+/// 300 requests to `target`, which arrive on `iface`, toward `shadow`; one of both is behind a link that
+/// tags its frames.
+fn tagged(lab: &Lab, iface: &str, target: SocketAddr, shadow: SocketAddr) -> Result<()> {
+    let production = Nginx::start(&lab.production)?;
+    let far = Nginx::start(&lab.shadow)?;
+    let at_link = Tcpdump::start(&lab.production, Relay::INTERFACE, "vlan and tcp port 80")?;
+    let flags = ["--iface", iface, "--port", "80", "--shadow", &shadow.to_string()];
+    let mirror = Mirror::start(&lab.production, &flags)?;
+    let mix = Mix { requests: Some(300), rate: Some(300), ..Mix::new(vec![target], 21) };
+    let report = shadow_lab::run_traffic(&lab.client, &mix, &shadow_lab::Progress::default())?;
+    ensure!(report.failures.is_empty(), "{:#?}", report.failures);
+    let ended = mirror.stop()?;
+    check_ended(&ended)?;
+    check_lossless(&ended.books, 300)?;
+    let differences = shadow_lab::compare(&production.log_of(300)?, &far.log_of(300)?);
+    ensure!(differences.is_empty(), "{differences}");
+    let tags = at_link.stop()?.count("vlan")?;
+    ensure!(tags > 300, "only {tags} frames had a tag");
+    Ok(())
+}
+
+#[test]
+fn frames_of_clients_with_a_vlan_tag() -> Result<()> {
+    let lab = Lab::new()?;
+    let link = Link { tagged: true, ..Link::default() };
+    let relay = Relay::between(&lab.client, &lab.production, link)?;
+    tagged(&lab, Relay::INTERFACE, relay.far4(80), lab.shadow.at4(80))?;
+    drop(relay);
+    let lab = Lab::new()?;
+    let relay = Relay::between(&lab.client, &lab.production, link)?;
+    tagged(&lab, Relay::INTERFACE, relay.far6(80), lab.shadow.at4(80))
+}
+
+#[test]
+fn frames_of_the_shadow_with_a_vlan_tag() -> Result<()> {
+    let lab = Lab::new()?;
+    let link = Link { tagged: true, ..Link::default() };
+    let relay = Relay::between(&lab.production, &lab.shadow, link)?;
+    tagged(&lab, "eth0", lab.production.at4(80), relay.far4(80))
 }
