@@ -180,7 +180,7 @@ pub fn check_lossless(books: &Books, requests: usize) -> Result<()> {
 /// less than a retransmission, or than waiting for anything that a bad shadow does.
 ///
 /// # Errors
-/// When a request failed, or the median is more than four times the other, and 25 ms.
+/// When a request failed, or the median is more than four times the other, and 10 ms.
 pub fn check_untouched(alone: &[Report], mirrored: &Report) -> Result<()> {
     for (how, report) in alone.iter().map(|it| ("alone", it)).chain([("mirrored", mirrored)]) {
         let (p50, p99) = (report.latency(50), report.latency(99));
@@ -189,7 +189,7 @@ pub fn check_untouched(alone: &[Report], mirrored: &Report) -> Result<()> {
         ensure!(report.failures.is_empty(), "production {how} failed: {:#?}", report.failures);
     }
     let slowest = alone.iter().map(|report| report.latency(50)).max().unwrap_or_default();
-    let bound = slowest * 4 + Duration::from_millis(25);
+    let bound = slowest * 4 + Duration::from_millis(10);
     let median = mirrored.latency(50);
     ensure!(median < bound, "production answers in {median:?}, alone in {slowest:?}");
     Ok(())

@@ -162,7 +162,7 @@ fn redis_behind_seven_percent_loss() -> Result<()> {
     let after = benchmark(&lab)?;
     for (((name, median), (_, before)), (_, after)) in mirrored.iter().zip(&before).zip(&after) {
         println!("production's {name}: p50 {median} ms; {before} before and {after} after, alone");
-        let bound = before.max(*after) * 4.0 + 25.0;
+        let bound = before.max(*after) * 4.0 + 10.0;
         ensure!(*median < bound, "{name} takes {median} ms, alone {before} and {after}");
     }
     Ok(())
