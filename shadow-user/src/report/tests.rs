@@ -199,3 +199,22 @@ fn the_text_names_only_what_happened() {
     assert!(text.contains("flows     seen 3, mirrored 1, skipped 2 (no_port 2), open 0"), "{text}");
     assert!(!text.contains("aborted"), "{text}");
 }
+
+#[test]
+fn the_documentation_explains_every_figure_and_every_reason() {
+    let documentation = include_str!("../../../docs/accounting.md");
+    let mut missing = Vec::new();
+    for Figure { key, value, .. } in figures(&snapshot()) {
+        if !documentation.contains(&format!("`{key}")) {
+            missing.push(key.to_owned());
+        }
+        let Value::Reasons(counts) = value else { continue };
+        for (reason, _) in counts {
+            let names = [format!(".{reason}`"), format!("`{reason}`")];
+            if !names.iter().any(|name| documentation.contains(name)) {
+                missing.push(format!("{key}.{reason}"));
+            }
+        }
+    }
+    assert!(missing.is_empty(), "not explained: {missing:?}");
+}
