@@ -118,6 +118,27 @@ fn rfc6298_5_7_rto_is_three_seconds_after_a_lost_syn() {
     assert_eq!(bench.timeout(), 3000);
 }
 
+/// The peer kept the first SYN's timestamp, and its first two answers were lost.
+#[test]
+fn rfc6298_3_a_syn_that_was_sent_again_is_not_measured_by_its_timestamp() {
+    let mut config = config();
+    config.offer.timestamps = true;
+    let mut bench = Bench::syn_sent(config);
+    bench.timeout();
+    sent!(bench, flags: "S");
+    bench.timeout();
+    sent!(bench, flags: "S");
+    recv!(bench, syn_ack(), ts: Some((100, 1000)));
+    sent!(bench, flags: "");
+    bench.send(10);
+    bench.now += std::time::Duration::from_millis(10);
+    let echo = 1000 + 3010;
+    recv!(bench, ack(11), ts: Some((110, echo)));
+    bench.send(10);
+    // SRTT 10 ms, RTTVAR 5 ms: the margin of 200 ms counts.
+    assert_eq!(bench.timeout(), 210);
+}
+
 #[test]
 fn rfc9293_3_7_1_mss_is_536_without_the_option() {
     let mut bench = Bench::established_with(config(), Seg { mss: None, ..syn_ack() });
