@@ -126,7 +126,7 @@ fn a_client_behind_a_bad_network_is_mirrored_whole() {
 #[test]
 fn a_lossy_link_to_the_shadow_delivers_whole_streams() {
     let mut again = 0;
-    for seed in seeds(0..300) {
+    for seed in seeds(0..1_000) {
         let _named = Named(seed);
         let world =
             converse(seed, 20_000, |dice| Weather { shadow_loss: dice.below(31), ..clear(dice) });
