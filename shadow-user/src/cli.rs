@@ -157,6 +157,11 @@ pub struct MirrorArgs {
     )]
     pub source: Option<Text>,
 
+    /// With --source pool=CIDR: answer for the pool's addresses on the segment toward the shadow, so
+    /// that no route to them is needed
+    #[arg(long, num_args = 0..=1, require_equals = true, default_missing_value = "true", value_name = "BOOL")]
+    pub pool_announce: Option<Text>,
+
     /// Ports the mirror sends from with --source self, kept free of others [default: 16384-32767]
     #[arg(long, value_name = "FIRST-LAST")]
     pub source_ports: Option<Text>,

@@ -37,6 +37,8 @@ pub struct Config {
     pub dry_run: bool,
     /// Whose address the shadow sees.
     pub source: Setting<SourceMode>,
+    /// Whether the mirror answers for the addresses of its pool.
+    pub pool_announce: bool,
     /// Ports the mirror sends from, in mode `Own`.
     pub source_ports: Setting<RangeInclusive<u16>>,
     /// How the shadow's application learns the client's address.
@@ -185,6 +187,15 @@ impl Config {
         required("shadow", "HOST:PORT", "the server that gets the copy", shadow.is_none())?;
         let shadow = shadow.ok_or_else(|| Refusal::new("--shadow", "is missing", "give it"))?;
 
+        let source = given!("source", source, "self").parse(source_mode)?;
+        let pool_announce = given!("pool-announce", pool_announce, "false").parse(boolean)?;
+        if pool_announce.value && !matches!(source.value, SourceMode::Pool { .. }) {
+            return Err(pool_announce.refuse(
+                format!("{source} has no pool to answer for"),
+                "leave it out, or give --source pool=CIDR",
+            ));
+        }
+
         let ring_size = given!("ring-size", ring_size, "16MiB").parse(ring_size)?.value;
         let memory_limit = given!("memory-limit", memory_limit, "256MiB");
         let flow_memory = flow_memory(memory_limit, ring_size)?;
@@ -203,7 +214,8 @@ impl Config {
                 .map(|setting| setting.value),
             drain: given!("drain", drain, "5s").parse(duration)?.value,
             dry_run: given!("dry-run", dry_run, "false").parse(boolean)?.value,
-            source: given!("source", source, "self").parse(source_mode)?,
+            source,
+            pool_announce: pool_announce.value,
             source_ports: given!("source-ports", source_ports, "16384-32767").parse(port_range)?,
             client_address: given!("client-address", client_address, "none").parse(choice)?.value,
             ring_size,

@@ -4,6 +4,7 @@ use std::process::ExitCode;
 
 use clap::Parser as _;
 
+pub mod announce;
 pub mod cli;
 pub mod config;
 pub mod control;

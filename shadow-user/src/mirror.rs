@@ -11,6 +11,7 @@ use ::log::LevelFilter;
 use anyhow::Context as _;
 use shadow_engine::{ClientAddress, Engine, EngineConfig, Source};
 
+use crate::announce::Announcer;
 use crate::cli;
 use crate::config::{Config, HostPort, SourceMode};
 use crate::control;
@@ -41,11 +42,14 @@ pub fn run(config: Config) -> anyhow::Result<()> {
 }
 
 async fn mirror(config: &Config) -> anyhow::Result<()> {
-    let Prepared { plan, listener, summary, netlink, _locks } = Prepared::new(config).await?;
+    let Prepared { plan, listener, summary, netlink, announcer, _locks } =
+        Prepared::new(config).await?;
     // Before the attachment, so that an early signal finds somebody to detach it.
     let signals = control::Signals::new()?;
     let own = addresses(&netlink.interfaces().await?);
     let mut programs = attach(config, &plan, &own)?;
+    // Not before the guard: who is told to send here is guarded.
+    let announcing = announcer.map(|announcer| tokio::spawn(announcer.run()));
     let kernel_log = programs.take_log(::log::logger());
     let engine = Engine::new(engine_config(config, &plan)?);
     let published = Published::default();
@@ -58,6 +62,9 @@ async fn mirror(config: &Config) -> anyhow::Result<()> {
     let control =
         control::Control { config, netlink, taps, own, signals, commands, published, kernel_log };
     let last = control.run(worker, listener).await?;
+    if let Some(announcing) = announcing {
+        announcing.abort();
+    }
     if config.source.value != SourceMode::Own && !config.dry_run {
         tracing::info!(
             "the guard stays on {guards}, lest the shadow's last answers reach clients; \
@@ -193,6 +200,7 @@ struct Prepared {
     listener: Option<TcpListener>,
     summary: Option<(Setting<PathBuf>, File)>,
     netlink: Netlink,
+    announcer: Option<Announcer>,
     _locks: Locks,
 }
 
@@ -210,8 +218,24 @@ impl Prepared {
         let locks = Locks::take(config, shadow, Path::new(lock::DIRECTORY))?;
         let listener = config.listen.as_ref().map(listen).transpose()?;
         let summary = config.summary.as_ref().map(create).transpose()?;
-        Ok(Self { plan, listener, summary, netlink, _locks: locks })
+        let announcer = announcer(config, &plan, &netlink).await?;
+        Ok(Self { plan, listener, summary, netlink, announcer, _locks: locks })
     }
+}
+
+/// Who answers for the pool, when that is asked for.
+async fn announcer(
+    config: &Config,
+    plan: &Plan,
+    netlink: &Netlink,
+) -> anyhow::Result<Option<Announcer>> {
+    let source = &config.source;
+    let (SourceMode::Pool { network, .. }, true) = (source.value, config.pool_announce) else {
+        return Ok(None);
+    };
+    // The first guard is on the way to the shadow.
+    let Some(interface) = plan.guards.first().filter(|_| !config.dry_run) else { return Ok(None) };
+    Announcer::open(source, network, interface, netlink.clone()).await.map(Some)
 }
 
 /// The shadow's first address that this host has a route to, once for the whole run.

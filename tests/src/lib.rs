@@ -9,8 +9,8 @@ use std::time::Duration;
 use anyhow::{Result, ensure};
 use aya::programs::tc::{SchedClassifier, TcAttachType};
 use shadow_lab::{
-    Books, Ended, Entry, Host, Lab, Mirror, Mix, Nginx, Process, Progress, Report, binary,
-    check_against_client, compare, run_traffic, wait_for,
+    Books, Ended, Entry, Host, Lab, Mirror, Mix, Nginx, Process, Progress, Report, Topology,
+    binary, check_against_client, compare, run_traffic, wait_for,
 };
 
 /// A lab with nginx on production and on the shadow, both on port 80.
@@ -39,7 +39,15 @@ impl Stage {
     /// # Errors
     /// When not root, or nginx is missing.
     pub fn new() -> Result<Self> {
-        let lab = Lab::new()?;
+        Self::with(Topology::OneSegment)
+    }
+
+    /// Hosts wired as `topology` says.
+    ///
+    /// # Errors
+    /// As [`Stage::new`].
+    pub fn with(topology: Topology) -> Result<Self> {
+        let lab = Lab::with(topology)?;
         Ok(Self {
             production: Nginx::start(&lab.production)?,
             shadow: Nginx::start(&lab.shadow)?,

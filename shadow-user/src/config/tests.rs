@@ -193,6 +193,12 @@ fn refusals_name_the_setting_and_the_remedy() {
                 .into(),
         ),
         (
+            format!("{LEAST} --pool-announce"),
+            "--pool-announce true: --source self (the default) has no pool to answer for; leave it \
+             out, or give --source pool=CIDR"
+                .into(),
+        ),
+        (
             format!("{LEAST} --source-ports 20"),
             format!("--source-ports 20: is no range of ports; {range}"),
         ),
