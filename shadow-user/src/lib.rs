@@ -12,6 +12,7 @@ pub mod guard;
 pub mod host;
 pub mod http;
 pub mod kernel;
+pub mod links;
 pub mod live;
 pub mod lock;
 mod log;

@@ -16,7 +16,8 @@ use crate::cli;
 use crate::config::{Config, HostPort, SourceMode};
 use crate::control;
 use crate::host::{Host, Netlink, Route, addresses};
-use crate::kernel::{KernelError, LoadOptions, Pinning, Programs};
+use crate::kernel::{LoadOptions, Pinning, Programs};
+use crate::links::{Link, Links};
 use crate::live;
 use crate::lock::{self, Locks};
 use crate::preflight::{self, Plan};
@@ -46,7 +47,8 @@ async fn mirror(config: &Config) -> anyhow::Result<()> {
         Prepared::new(config).await?;
     // Before the attachment, so that an early signal finds somebody to detach it.
     let signals = control::Signals::new()?;
-    let own = addresses(&netlink.interfaces().await?);
+    let interfaces = netlink.interfaces().await?;
+    let own = addresses(&interfaces);
     let mut programs = attach(config, &plan, &own)?;
     // Not before the guard: who is told to send here is guarded.
     let announcing = announcer.map(|announcer| tokio::spawn(announcer.run()));
@@ -54,13 +56,14 @@ async fn mirror(config: &Config) -> anyhow::Result<()> {
     let engine = Engine::new(engine_config(config, &plan)?);
     let published = Published::default();
     let (commands, receiver) = mpsc::channel();
-    let worker = Worker::new(programs, engine, receiver, Arc::clone(&published))?;
+    let pinning = pinning(config, &plan);
+    let worker = Worker::new(programs, engine, pinning, receiver, Arc::clone(&published))?;
     announce(config, &plan);
     let guards: Vec<_> = plan.guards.iter().map(|guard| guard.name.as_str()).collect();
     let guards = guards.join(", ");
-    let taps = plan.taps;
+    let links = Links::new(&links(config, &plan), &interfaces);
     let control =
-        control::Control { config, netlink, taps, own, signals, commands, published, kernel_log };
+        control::Control { config, netlink, links, own, signals, commands, published, kernel_log };
     let last = control.run(worker, listener).await?;
     if let Some(announcing) = announcing {
         announcing.abort();
@@ -92,39 +95,31 @@ fn attach(config: &Config, plan: &Plan, own: &[IpAddr]) -> anyhow::Result<Progra
     tracing::debug!(?services, ?own, "selected: these ports, on this host's own addresses");
     if !config.dry_run {
         programs.set_own_addresses(&own_addresses(own))?;
-        let rule = guard_rule(config, plan.shadow, plan.route.source);
-        programs.set_guard_rules(&[rule])?;
-        // Answers to addresses of others must not be let go when the mirror ends, either: the
-        // shadow may have more to say to its clients.
-        let keep = config.source.value != SourceMode::Own;
-        let pinning = Pinning::of(plan.shadow, &rule.1, keep);
-        // The guard before the tap: nothing is sent that is not guarded.
-        for guard in &plan.guards {
-            attach_guard(&mut programs, &guard.name, &pinning)?;
-            tracing::debug!("the guard is attached to {}", guard.name);
-        }
+        programs.set_guard_rules(&[guard_rule(config, plan.shadow, plan.route.source)])?;
     }
-    for tap in &plan.taps {
-        programs.attach_tap(&tap.name)?;
-        tracing::debug!("the tap is attached to {}", tap.name);
+    let pinning = pinning(config, plan);
+    let (guards, taps): (Vec<_>, Vec<_>) = links(config, plan).into_iter().partition(|l| l.guard);
+    // Every guard before the first tap: nothing is sent that is not guarded.
+    for link in &guards {
+        Link { tap: false, ..link.clone() }.attach(&mut programs, &pinning)?;
+    }
+    for link in guards.into_iter().chain(taps) {
+        Link { guard: false, ..link }.attach(&mut programs, &pinning)?;
     }
     Ok(programs)
 }
 
-/// Pinned; where that cannot be, a guard that goes with the process does no harm as long as all
-/// that it drops is for this host.
-fn attach_guard(
-    programs: &mut Programs,
-    interface: &str,
-    pinning: &Pinning,
-) -> Result<(), KernelError> {
-    match programs.attach_pinned_guard(interface, pinning) {
-        Err(error @ (KernelError::NoBpffs(_) | KernelError::Pin { .. })) if !pinning.keep => {
-            tracing::warn!("the guard on {interface} goes when this process is killed: {error}");
-            programs.attach_guard(interface)
-        }
-        result => result,
-    }
+/// The interfaces with a program of this mirror.
+fn links(config: &Config, plan: &Plan) -> Vec<Link> {
+    Link::all(&plan.taps, if config.dry_run { &[] } else { &plan.guards })
+}
+
+fn pinning(config: &Config, plan: &Plan) -> Pinning {
+    // Answers to addresses of others must not be let go when the mirror ends, either: the
+    // shadow may have more to say to its clients.
+    let keep = config.source.value != SourceMode::Own;
+    let (_, rule) = guard_rule(config, plan.shadow, plan.route.source);
+    Pinning::of(plan.shadow, &rule, keep)
 }
 
 fn engine_config(config: &Config, plan: &Plan) -> anyhow::Result<EngineConfig> {

@@ -4,6 +4,7 @@
 use std::io;
 use std::os::fd::{AsRawFd as _, FromRawFd as _, OwnedFd};
 
+use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 
 use super::KernelError;
@@ -72,7 +73,7 @@ impl NeighbourSocket {
     /// `ENETDOWN` once when the interface goes down or away.
     pub async fn receive(&self, frame: &mut [u8]) -> io::Result<usize> {
         loop {
-            let mut ready = self.socket.readable().await?;
+            let mut ready = self.socket.ready(Interest::READABLE | Interest::ERROR).await?;
             match ready.try_io(|socket| Ok(rustix::io::read(socket, &mut *frame)?)) {
                 Ok(result) => return result,
                 Err(_would_block) => {}

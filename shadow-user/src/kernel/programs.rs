@@ -118,6 +118,12 @@ impl Programs {
         self.attachments.detach("guard");
     }
 
+    /// Detaches all from an interface that is gone, and from one that has its name by now: of the old
+    /// one no pin is left.
+    pub fn forget(&mut self, interface: &str) {
+        self.attachments.forget(interface);
+    }
+
     /// The reader of both rings, once: `None` when it was taken before.
     ///
     /// # Errors
