@@ -20,7 +20,7 @@ use crate::kernel::{LoadOptions, Pinning, Programs};
 use crate::links::{Link, Links};
 use crate::live;
 use crate::lock::{self, Locks};
-use crate::preflight::{self, Plan};
+use crate::preflight::{self, Plan, stacked};
 use crate::report::{Snapshot, summary};
 use crate::services::{guard_rule, own_addresses, service_keys};
 use crate::setting::{Refusal, Setting};
@@ -210,6 +210,17 @@ impl Prepared {
         let (shadow, route) = reach(&config.shadow, &netlink).await?;
         tracing::debug!(%shadow, ?route, "the way to the shadow");
         let plan = preflight::check(config, &host, shadow, route)?;
+        for tap in &plan.taps {
+            if let Some(master) = stacked::master(&host, tap) {
+                tracing::warn!(
+                    "{} is a port of {}: only what arrives by this port is mirrored; --iface {} \
+                     has all of it",
+                    tap.name,
+                    master.name,
+                    master.name
+                );
+            }
+        }
         let locks = Locks::take(config, shadow, Path::new(lock::DIRECTORY))?;
         let listener = config.listen.as_ref().map(listen).transpose()?;
         let summary = config.summary.as_ref().map(create).transpose()?;

@@ -32,6 +32,8 @@ pub struct Link {
     pub mtu: u16,
     /// Frames arrive with an 802.1Q tag of priority 5 and no VLAN of its own, as from a switch.
     pub tagged: bool,
+    /// Whether frames have Ethernet headers; without, none is lost or repeated.
+    pub ethernet: bool,
     /// Seeds every choice.
     pub seed: u64,
 }
@@ -48,6 +50,7 @@ impl Default for Link {
             queue: 256 << 10,
             mtu: 1_500,
             tagged: false,
+            ethernet: true,
             seed: 1,
         }
     }
@@ -110,7 +113,7 @@ impl Direction {
     /// Takes a frame that came in.
     pub(crate) fn take(&mut self, link: &Link, frame: &[u8], now: Instant) {
         self.counts.taken += 1;
-        let spared = !is_tcp(frame);
+        let spared = !link.ethernet || !is_tcp(frame);
         // Drawn for every segment, so that one fault does not shift the choice of another.
         let [lost, twice] = [link.loss, link.duplicates].map(|percent| self.chance(percent));
         if lost && !spared {
