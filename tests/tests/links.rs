@@ -268,9 +268,9 @@ fn interfaces_without_an_ethernet_header() -> Result<()> {
     production.sysctl("net.ipv4.ip_forward", "1")?;
     production.sysctl("net.ipv6.conf.all.forwarding", "1")?;
     let tunnel = Relay::between(production, host, wire)?;
-    for family in ["-4", "-6"] {
-        ip(host, &format!("{family} route add default dev {} table 77", Relay::INTERFACE))?;
-        ip(host, &format!("{family} rule add ipproto tcp sport 80 table 77"))?;
+    for mirror_host in ["10.77.2.2", "fd77:0:0:2::2"] {
+        let routed = shadowtap(host, &["route", "add", "--via", mirror_host, "--port", "80"])?;
+        ensure!(routed.status.success(), "{}", String::from_utf8_lossy(&routed.stderr));
     }
     let ways = [
         (Family::V4, tunnel.far4(80).to_string(), "pool=10.99.7.0/24"),
@@ -288,6 +288,7 @@ fn interfaces_without_an_ethernet_header() -> Result<()> {
                     and give the shadow a route to the pool";
         ensure!(words == format!("shadowtap: {said}\n"), "{words}");
     }
+    ensure!(shadowtap(host, &["route", "del"])?.status.success());
     Ok(())
 }
 
