@@ -23,6 +23,8 @@ pub struct Cli {
 pub enum Command {
     /// Copy the clients' traffic of a port to a shadow until stopped
     Mirror(Box<MirrorArgs>),
+    /// Look at what stands against mirroring with these flags, and mirror nothing
+    Check(Box<MirrorArgs>),
     /// On the shadow's host: send the service's replies to the mirror's host
     #[command(subcommand)]
     Route(RouteCommand),
@@ -147,6 +149,10 @@ pub struct MirrorArgs {
     /// Capture and account, send nothing
     #[arg(long, num_args = 0..=1, require_equals = true, default_missing_value = "true", value_name = "BOOL")]
     pub dry_run: Option<Text>,
+
+    /// Do not look at what `check` looks at, and do not probe the shadow first
+    #[arg(long, num_args = 0..=1, require_equals = true, default_missing_value = "true", value_name = "BOOL")]
+    pub no_check: Option<Text>,
 
     /// Whose address the shadow sees.
     #[arg(

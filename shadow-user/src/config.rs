@@ -35,6 +35,8 @@ pub struct Config {
     pub drain: Duration,
     /// Send nothing.
     pub dry_run: bool,
+    /// Do not look at what `check` looks at.
+    pub no_check: bool,
     /// Whose address the shadow sees.
     pub source: Setting<SourceMode>,
     /// Whether the mirror answers for the addresses of its pool.
@@ -214,6 +216,7 @@ impl Config {
                 .map(|setting| setting.value),
             drain: given!("drain", drain, "5s").parse(duration)?.value,
             dry_run: given!("dry-run", dry_run, "false").parse(boolean)?.value,
+            no_check: given!("no-check", no_check, "false").parse(boolean)?.value,
             source,
             pool_announce: pool_announce.value,
             source_ports: given!("source-ports", source_ports, "16384-32767").parse(port_range)?,

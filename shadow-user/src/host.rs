@@ -169,6 +169,11 @@ impl Netlink {
         Ok(Self { handle })
     }
 
+    /// The connection, for questions of others.
+    pub(crate) const fn handle(&self) -> &Handle {
+        &self.handle
+    }
+
     /// All interfaces with their addresses.
     ///
     /// # Errors

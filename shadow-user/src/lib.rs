@@ -5,9 +5,11 @@ use std::process::ExitCode;
 use clap::Parser as _;
 
 pub mod announce;
+pub mod check;
 pub mod cli;
 pub mod config;
 pub mod control;
+pub mod finding;
 pub mod guard;
 pub mod host;
 pub mod http;
@@ -51,6 +53,9 @@ pub fn run() -> ExitCode {
     let result = match cli.command {
         Command::Mirror(flags) => {
             Config::load(*flags).map_err(anyhow::Error::from).and_then(mirror::run)
+        }
+        Command::Check(flags) => {
+            Config::load(*flags).map_err(anyhow::Error::from).and_then(check::run)
         }
         Command::Route(command) => route::run(command),
         Command::Guard(command) => guard::run(command),

@@ -12,6 +12,7 @@ use anyhow::Context as _;
 use shadow_engine::{ClientAddress, Engine, EngineConfig, Source};
 
 use crate::announce::Announcer;
+use crate::check;
 use crate::cli;
 use crate::config::{Config, HostPort, SourceMode};
 use crate::control;
@@ -43,15 +44,23 @@ pub fn run(config: Config) -> anyhow::Result<()> {
 }
 
 async fn mirror(config: &Config) -> anyhow::Result<()> {
-    let Prepared { plan, listener, summary, netlink, announcer, _locks } =
+    let Prepared { plan, listener, summary, netlink, mut announcer, _locks } =
         Prepared::new(config).await?;
     // Before the attachment, so that an early signal finds somebody to detach it.
-    let signals = control::Signals::new()?;
+    let mut signals = control::Signals::new()?;
+    if !config.no_check && !config.dry_run {
+        let announcer = announcer.as_mut();
+        tokio::select! {
+            checked = check::before_mirroring(config, &plan, &netlink, announcer) => checked?,
+            () = signals.next() => return Ok(()),
+        }
+    }
     let interfaces = netlink.interfaces().await?;
     let own = addresses(&interfaces);
     let mut programs = attach(config, &plan, &own)?;
     // Not before the guard: who is told to send here is guarded.
-    let announcing = announcer.map(|announcer| tokio::spawn(announcer.run()));
+    let announcing =
+        announcer.map(|mut announcer| tokio::spawn(async move { announcer.run().await }));
     let kernel_log = programs.take_log(::log::logger());
     let engine = Engine::new(engine_config(config, &plan)?);
     let published = Published::default();
@@ -190,18 +199,24 @@ fn finish(last: &Snapshot, file: Option<(Setting<PathBuf>, File)>) -> anyhow::Re
 
 /// What is held before the first attachment.
 #[derive(Debug)]
-struct Prepared {
-    plan: Plan,
+pub struct Prepared {
+    /// What the mirror works with.
+    pub plan: Plan,
     listener: Option<TcpListener>,
     summary: Option<(Setting<PathBuf>, File)>,
-    netlink: Netlink,
-    announcer: Option<Announcer>,
+    /// Where the host is asked.
+    pub netlink: Netlink,
+    /// Who answers for the pool's addresses.
+    pub announcer: Option<Announcer>,
     _locks: Locks,
 }
 
 impl Prepared {
     /// All checks in order; nothing outlives an error.
-    async fn new(config: &Config) -> anyhow::Result<Self> {
+    ///
+    /// # Errors
+    /// The first [`Refusal`]; anything else when the host cannot be asked.
+    pub async fn new(config: &Config) -> anyhow::Result<Self> {
         let netlink = Netlink::open()?;
         let host = Host::read(&netlink).await?;
         let kernel = &host.kernel;

@@ -89,7 +89,8 @@ impl Network {
 
     /// The host that stands at `place`, counted round; neither the first address of the
     /// network nor its last, which have meanings of their own.
-    fn host(&self, place: u64) -> IpAddr {
+    #[must_use]
+    pub fn host(&self, place: u64) -> IpAddr {
         match self.address {
             IpAddr::V4(own) => {
                 let hosts = self.hosts_v4();

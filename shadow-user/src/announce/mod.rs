@@ -117,7 +117,7 @@ impl Announcer {
     }
 
     /// Answers until it is dropped.
-    pub async fn run(mut self) {
+    pub async fn run(&mut self) {
         loop {
             match self.hear().await {
                 Ok(Heard::Nothing) => {}

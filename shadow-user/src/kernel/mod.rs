@@ -20,7 +20,7 @@ pub use clock::now;
 pub use counters::{Counts, KernelCounters};
 pub use error::KernelError;
 pub use neighbours::NeighbourSocket;
-pub use pin::{PinnedGuard, Pinning};
+pub use pin::{PinnedGuard, Pinning, check_bpffs};
 pub use programs::{LoadOptions, Programs};
 pub use rings::{Drained, Rings};
 pub use send::{MAX_BATCH, RawSender, SendStats, Unsent};

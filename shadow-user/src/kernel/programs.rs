@@ -76,7 +76,8 @@ impl Programs {
     /// # Errors
     /// No such interface, missing rights, or a kernel without TCX and clsact.
     pub fn attach_tap(&mut self, interface: &str) -> Result<(), KernelError> {
-        self.attachments.attach("tap", program(&mut self.ebpf, "tap")?, interface)
+        let tap = program(&mut self.ebpf, "tap")?;
+        self.attachments.attach("tap", tap, interface, Direction::In)
     }
 
     /// Attaches the guard to an interface's ingress, before any other program.
@@ -84,7 +85,17 @@ impl Programs {
     /// # Errors
     /// As [`Programs::attach_tap`].
     pub fn attach_guard(&mut self, interface: &str) -> Result<(), KernelError> {
-        self.attachments.attach("guard", program(&mut self.ebpf, "guard")?, interface)
+        let guard = program(&mut self.ebpf, "guard")?;
+        self.attachments.attach("guard", guard, interface, Direction::In)
+    }
+
+    /// Attaches the guard's other half to an interface's egress, before any other program.
+    ///
+    /// # Errors
+    /// As [`Programs::attach_tap`].
+    pub fn attach_guard_out(&mut self, interface: &str) -> Result<(), KernelError> {
+        let guard = program(&mut self.ebpf, "guard_out")?;
+        self.attachments.attach("guard", guard, interface, Direction::Out)
     }
 
     /// Attaches the guard so that it also holds when this process is killed, and takes over from a
