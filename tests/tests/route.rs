@@ -224,7 +224,7 @@ fn a_strict_reverse_path_filter_elsewhere_is_explained_and_loosened_on_demand() 
 
     let add = "add --via 10.99.0.2 --port 80";
     let said = routed(shadow, &format!("{add} --fix-rp-filter"))?;
-    ensure!(said.contains("that arrive by eth0: net.ipv4.conf.all.rp_filter is 1 and"), "{said}");
+    ensure!(said.contains("the kernel drops them: net.ipv4.conf.all.rp_filter is 1 and"), "{said}");
     let remedy =
         "run this again with --fix-rp-filter=eth0, or: sysctl -w net.ipv4.conf.eth0.rp_filter=2";
     ensure!(said.contains(remedy), "{said}");
