@@ -139,6 +139,8 @@ fn shadow_gone(family: Family, seed: u64) -> Result<()> {
     let at_client = Tcpdump::start(&lab.client, "eth0", "ip or ip6")?;
     let mirror = stage.mirror(family, &["--source", "preserve", "--live", "off"])?;
     lab.shadow.run("ip", ["link", "set", "eth0", "down"])?;
+    // The probe at the start has found it, and it would be believed in for half a minute.
+    lab.production.run("ip", ["neigh", "flush", "dev", "eth0"])?;
     let mix = Mix { rate: Some(100), max_body: 1 << 10, ..stage.mix(family, 400, seed) };
     stage.send(&mix)?;
     let failed = if family == Family::V4 { "-4" } else { "-6" };
