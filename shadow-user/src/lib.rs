@@ -22,6 +22,7 @@ pub mod route;
 pub mod services;
 pub mod setting;
 pub mod supervisor;
+pub mod web;
 pub mod worker;
 
 use cli::{Cli, Command};
