@@ -5,6 +5,7 @@ mod api;
 mod assets;
 pub mod connection;
 mod events;
+pub mod example;
 pub mod filter;
 pub mod model;
 

@@ -92,7 +92,7 @@ function head() {
   return [
     h("a", { class: "brand", href: "#/" }, h("img", { src: "/assets/icon.svg", alt: "", width: "22", height: "22" }), h("b", {}, "Shadowtap")),
     overview && h("span", { class: "to" }, "to ", h("b", {}, overview.shadow)),
-    overview && h("span", { class: "note" }, `compare ${overview.compare}`, overview.baseline && ", baseline"),
+    overview && h("span", { class: "note" }, `compare ${overview.compare}`, overview.noise && ", noise known"),
     h("span", { class: "space" }),
     overview && h("span", { class: "phase" }, `${overview.phase} ${clock(overview.seconds)}`),
     h("span", { class: `connection ${connection}`, role: "status" }, h("i", { class: "dot", "aria-hidden": "true" }),
@@ -106,7 +106,7 @@ function content() {
     return [
       h("p", { class: "headline" }, "Answers are not compared."),
       h("p", { class: "note lead" }, "Start the mirror with ", h("code", {}, "--compare status"), " or ", h("code", {}, "--compare body"), " to see how the shadow behaves."),
-      h("div", { class: "grid" }, mirror({ mirror: overview.mirror, rates: state.rates })),
+      mirror({ mirror: overview.mirror, rates: state.rates }),
     ];
   }
   if (state.error) return [crumbs(), h("p", { class: "alarm", role: "alert" }, state.error)];
@@ -118,10 +118,9 @@ function overviewPage() {
   return [
     headline(overview.total),
     controls(overview.total, route),
-    h("div", { class: "grid" },
-      endpoints(overview, route, draw),
-      verdicts(overview.total, route), matrix(overview.total, route),
-      latency(overview.total.latency), mirror({ mirror: overview.mirror, rates })),
+    h("div", { class: "columns" },
+      h("div", {}, endpoints(overview, route, draw), mirror({ mirror: overview.mirror, rates })),
+      h("div", {}, verdicts(overview.total, route), matrix(overview.total, route), latency(overview.total.latency))),
   ];
 }
 
@@ -157,10 +156,9 @@ function endpointPage() {
   if (!detail) return [crumbs(), name, h("p", { class: "empty" }, "Asking…")];
   return [
     crumbs(), name, headline(detail), controls(detail, route),
-    h("div", { class: "grid" },
-      fields(detail, route), latency(detail.latency),
-      examples(state.examples, route),
-      verdicts(detail, route), matrix(detail, route)),
+    h("div", { class: "columns" },
+      h("div", {}, fields(detail, route), examples(state.examples, route)),
+      h("div", {}, verdicts(detail, route), matrix(detail, route), latency(detail.latency))),
   ];
 }
 

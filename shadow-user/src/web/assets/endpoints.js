@@ -26,7 +26,7 @@ export function endpoints(overview, route, redraw) {
     .filter((it) => !isOn(route) || it.passing > 0);
   const rows = settled(found, route);
   const beyond = overview.endpoints_beyond;
-  return h("section", { class: "panel wide", "aria-labelledby": "endpoints-title" },
+  return h("section", { class: "panel", "aria-labelledby": "endpoints-title" },
     h("h2", { id: "endpoints-title" }, "Endpoints ", h("small", {}, noted(rows.length, overview.endpoints.length))),
     h("div", { class: "scroll", tabindex: "0", role: "region", "aria-label": "Table of endpoints" },
       h("table", { id: "endpoints" },

@@ -6,7 +6,7 @@ import { link } from "./route.js";
 
 /** The list; `found` is null while it is on its way. */
 export function examples(found, route) {
-  return h("section", { class: "panel wide", "aria-labelledby": "examples-title" },
+  return h("section", { class: "panel", "aria-labelledby": "examples-title" },
     h("h2", { id: "examples-title" }, "Examples ",
       h("small", {}, "a few of each kind are kept", route.field && ["; with ", h("code", {}, route.field)])),
     found === null && h("p", { class: "empty" }, "Asking…"),

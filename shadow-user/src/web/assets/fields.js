@@ -8,15 +8,14 @@ import { KINDS } from "./verdict.js";
 /** The tree of an endpoint's fields. */
 export function fields(endpoint, route) {
   const roots = tree(endpoint.fields);
-  const most = Math.max(1, ...endpoint.fields.map((it) => it.count));
   return h("section", { class: "panel", "aria-labelledby": "fields-title" },
     h("h2", { id: "fields-title" }, "Fields that differ ",
       h("small", {}, "of ", count(endpoint.compared), " compared")),
     roots.length === 0
       ? h("p", { class: "empty" }, "None.")
       : h("div", { class: "scroll" }, h("table", { id: "fields", class: "fields" },
-        h("thead", {}, h("tr", {}, ["Field", "How", "Differ", "Noise", ""].map((it) => h("th", { scope: "col" }, it)))),
-        h("tbody", {}, roots.flatMap((it) => rows(it, 0, most, endpoint, route))))),
+        h("thead", {}, h("tr", {}, ["Field", "How", "Differ", "Noise", "Part"].map((it) => h("th", { scope: "col" }, it)))),
+        h("tbody", {}, roots.flatMap((it) => rows(it, 0, endpoint, route))))),
     endpoint.fields_beyond > 0 && h("p", { class: "note" }, `${count(endpoint.fields_beyond)} differences are of further fields.`));
 }
 
@@ -50,14 +49,14 @@ function byCount(a, b) {
   return b.total - a.total || (a.part < b.part ? -1 : 1);
 }
 
-function rows(node, depth, most, endpoint, route) {
+function rows(node, depth, endpoint, route) {
   const own = node.fields.length === 0
     ? [h("tr", { key: `${depth} ${node.part}` }, name(node.part, depth), h("td", { colspan: "4" }))]
-    : node.fields.map((field, index) => row(field, index === 0 ? node.part : "", depth, most, endpoint, route));
-  return [...own, ...node.children.flatMap((it) => rows(it, depth + 1, most, endpoint, route))];
+    : node.fields.map((field, index) => row(field, index === 0 ? node.part : "", depth, endpoint, route));
+  return [...own, ...node.children.flatMap((it) => rows(it, depth + 1, endpoint, route))];
 }
 
-function row(field, label, depth, most, endpoint, route) {
+function row(field, label, depth, endpoint, route) {
   const chosen = route.field === field.path;
   const real = field.count - field.noise;
   const pick = h("button", {
@@ -69,8 +68,8 @@ function row(field, label, depth, most, endpoint, route) {
     h("td", { class: `number ${real ? "bad" : ""}` }, count(real), h("small", {}, ` ${share(real, endpoint.compared)}`)),
     h("td", { class: "number" }, field.noise ? count(field.noise) : "–"),
     h("td", { class: "gauge" }, h("div", { class: "bar", "aria-hidden": "true" },
-      h("span", { class: "fill v-body", "width%": (100 * real) / most }),
-      h("span", { class: "fill noise", "width%": (100 * field.noise) / most }))));
+      real > 0 && h("span", { key: "real", class: "fill v-status", "width%": (100 * real) / field.count }),
+      field.noise > 0 && h("span", { key: "noise", class: "fill noise", "width%": (100 * field.noise) / field.count }))));
 }
 
 function name(content, depth) {

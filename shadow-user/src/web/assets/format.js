@@ -26,12 +26,13 @@ export function share(part, whole) {
   return percent < 10 && percent !== Math.round(percent) ? `${percent.toFixed(1)}%` : `${Math.round(percent)}%`;
 }
 
-/** Seconds with a unit that fits. */
-export function time(seconds) {
+/** Seconds with a unit that fits; `isRound` ones have no digits that say nothing. */
+export function time(seconds, isRound = false) {
   if (seconds == null) return "–";
-  if (seconds < 1e-3) return `${digits(seconds * 1e6)}${SPACE}µs`;
-  if (seconds < 1) return `${digits(seconds * 1e3)}${SPACE}ms`;
-  return `${digits(seconds)}${SPACE}s`;
+  // What rounds to 1000 µs is 1 ms.
+  const [unit, size] = seconds < 0.9995e-3 ? ["µs", 1e6] : seconds < 0.9995 ? ["ms", 1e3] : ["s", 1];
+  const number = isRound ? String(Number((seconds * size).toPrecision(3))) : digits(seconds * size);
+  return `${number}${SPACE}${unit}`;
 }
 
 /** How much longer than before, with its sign. */

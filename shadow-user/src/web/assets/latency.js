@@ -1,26 +1,24 @@
 // How long both legs took: the spread over a logarithmic scale, and percentiles.
 
 import { h } from "./dom.js";
-import { change, count, time } from "./format.js";
+import { change, time } from "./format.js";
 
-const [WIDTH, HEIGHT, LEFT, RIGHT, TOP, BOTTOM] = [520, 190, 8, 8, 14, 22];
+const [WIDTH, HEIGHT, LEFT, RIGHT, TOP, BOTTOM] = [400, 170, 4, 4, 14, 22];
 const LEGS = ["production", "shadow"];
 
 /** The plot of a latency `{production, shadow}`, each with `buckets` of `[seconds, count]`. */
 export function latency({ production, shadow }) {
   const legs = { production, shadow };
   return h("section", { class: "panel latency", "aria-labelledby": "latency-title" },
-    h("h2", { id: "latency-title" }, "Latency ", h("small", {}, "from the request's first octet to the answer's last")),
+    h("h2", { id: "latency-title" }, "Latency ", h("small", {}, "request’s first octet to answer’s last")),
     production.count + shadow.count > 0 ? plot(legs) : h("p", { class: "empty" }, "No answer yet."),
     h("table", { id: "latency", class: "percentiles" },
-      h("thead", {}, h("tr", {}, h("th", { scope: "col" }, "Leg"), h("th", { scope: "col" }, "answers"),
-        PERCENTILES.map(([label]) => h("th", { scope: "col" }, label)))),
+      h("thead", {}, h("tr", {}, h("th", { scope: "col" }, "Leg"), PERCENTILES.map(([label]) => h("th", { scope: "col" }, label)))),
       h("tbody", {},
         LEGS.map((leg) => h("tr", {},
           h("th", { scope: "row", class: leg }, h("i", { class: "dot", "aria-hidden": "true" }), leg),
-          h("td", { class: "number" }, count(legs[leg].count)),
           PERCENTILES.map(([, key]) => h("td", { class: "number" }, time(legs[leg][key]))))),
-        h("tr", { class: "change" }, h("th", { scope: "row" }, "change"), h("td", {}),
+        h("tr", { class: "change" }, h("th", { scope: "row" }, "change"),
           PERCENTILES.map(([, key]) => h("td", { class: "number" }, change(production[key], shadow[key])))))));
 }
 
@@ -38,9 +36,12 @@ function plot(legs) {
   return h("svg", { viewBox: `0 0 ${WIDTH} ${HEIGHT}`, class: "plot", role: "img", "aria-label": label },
     ticks(low, high).map(([seconds, isWhole]) => h("g", { class: "tick" },
       h("line", { x1: x(seconds), x2: x(seconds), y1: TOP, y2: HEIGHT - BOTTOM, class: isWhole ? "whole" : "" }),
-      isWhole && h("text", { x: x(seconds), y: HEIGHT - 6, "text-anchor": "middle" }, time(seconds)))),
+      isWhole && h("text", { x: x(seconds), y: HEIGHT - 6, "text-anchor": "middle" }, time(seconds, true)))),
     LEGS.map((leg) => h("path", { class: `area ${leg}`, d: outline(spreads[leg], x, y) })),
-    LEGS.flatMap((leg) => [["p50", 1], ["p99", 0]].map(([key, isLow]) => legs[leg][key] && marker(leg, key, x(legs[leg][key]), isLow))));
+    [["p50", TOP], ["p99", TOP + 14]].flatMap(([key, top]) => {
+      const isFirst = (leg) => (legs.production[key] <= legs.shadow[key]) === (leg === "production");
+      return LEGS.map((leg) => legs[leg][key] && marker(leg, key, x(legs[leg][key]), top, isFirst(leg)));
+    }));
 }
 
 /** The share of answers in each of 16 steps a decade, smoothed over three. */
@@ -58,16 +59,20 @@ function spread({ buckets, count }, low, high) {
 }
 
 function outline(points, x, y) {
-  const path = points.map(([seconds, part]) => `${x(seconds).toFixed(1)} ${y(part).toFixed(1)}`);
-  const [first, last] = [points[0][0], points.at(-1)[0]];
-  return `M${x(first).toFixed(1)} ${y(0)} L${path.join(" L")} L${x(last).toFixed(1)} ${y(0)} Z`;
+  const at = points.map(([seconds, part]) => [x(seconds), y(part)]);
+  const point = ([x, y]) => `${x.toFixed(1)} ${y.toFixed(1)}`;
+  // Each point bends the line between the middles of its neighbours.
+  const bends = at.slice(0, -1).map((it, index) => {
+    const next = at[index + 1];
+    return `Q${point(it)} ${point([(it[0] + next[0]) / 2, (it[1] + next[1]) / 2])}`;
+  });
+  return `M${point([at[0][0], y(0)])} ${bends.join(" ")} L${point([at.at(-1)[0], y(0)])} Z`;
 }
 
-function marker(leg, key, at, isLow) {
-  const y = isLow ? TOP : TOP + 14;
+function marker(leg, key, at, y, isFirst) {
   return h("g", { class: `marker ${leg}` },
     h("line", { x1: at, x2: at, y1: y - 8, y2: HEIGHT - BOTTOM }),
-    h("text", { x: leg === "production" ? at - 3 : at + 3, y, "text-anchor": leg === "production" ? "end" : "start" }, key));
+    h("text", { x: isFirst ? at - 3 : at + 3, y, "text-anchor": isFirst ? "end" : "start" }, key));
 }
 
 function ticks(low, high) {

@@ -8,14 +8,14 @@ import { KINDS, VERDICTS } from "./verdict.js";
 export function pair(it) {
   const fields = new Set(it.differences.filter((one) => !one.noise && one.path.startsWith("header.")).map((one) => one.path.slice(7)));
   return [
-    h("section", { class: "panel wide", "aria-labelledby": "pair-title" },
+    h("section", { class: "panel", "aria-labelledby": "pair-title" },
       h("h2", { id: "pair-title" }, h("span", { class: `tag v-${it.verdict}` }, it.verdict), " ", h("small", {}, VERDICTS[it.verdict])),
       h("p", { class: "request-line" }, h("span", { class: "method" }, it.method), it.target),
       h("p", { class: "note" }, `${it.client} to ${it.server}, ${it.protocol}`,
         ` · production ${time(it.production.seconds)}, shadow ${time(it.shadow.seconds)} `,
         `(${change(it.production.seconds, it.shadow.seconds)})`),
       differences(it)),
-    h("section", { class: "panel wide", "aria-labelledby": "request-title" },
+    h("section", { class: "panel request", "aria-labelledby": "request-title" },
       h("h2", { id: "request-title" }, "Request"), message(it.request, new Set())),
     h("div", { class: "sides" },
       side("production", it.production, fields, it.shadow),
