@@ -128,9 +128,14 @@ pub struct MirrorArgs {
     #[arg(long, value_name = "HOST:PORT")]
     pub shadow: Option<Text>,
 
-    /// Serve /metrics and /healthz here
+    /// Serve the page, its API, /metrics and /healthz here
     #[arg(long, value_name = "ADDR:PORT")]
     pub listen: Option<Text>,
+
+    /// The token that opens page and API is in this file, or in $SHADOWTAP_LISTEN_TOKEN; needed
+    /// where --listen is no loopback address
+    #[arg(long, value_name = "FILE")]
+    pub listen_token_file: Option<Text>,
 
     /// Write the summary here at exit (JSON)
     #[arg(long, value_name = "FILE")]

@@ -15,6 +15,7 @@ use shadow_engine::Network;
 
 use crate::cli::{ClientAddress, GateAction, Live, LogFormat, MirrorArgs, Pace};
 use crate::setting::{Origin, Refusal, Setting, Text};
+use crate::web::board::Run;
 
 /// What `mirror` shall do, each value well formed and in bounds.
 #[derive(Clone, Debug)]
@@ -25,8 +26,10 @@ pub struct Config {
     pub port: Vec<Setting<Service>>,
     /// The shadow, not resolved yet.
     pub shadow: Setting<HostPort>,
-    /// Where metrics are served.
+    /// Where page and metrics are served.
     pub listen: Option<Setting<SocketAddr>>,
+    /// Where the page's token is.
+    pub listen_token_file: Option<Setting<PathBuf>>,
     /// Where the summary is written.
     pub summary: Option<Setting<PathBuf>>,
     /// When to stop by itself.
@@ -153,6 +156,12 @@ impl Config {
         Self::merge(flags, file, &path)
     }
 
+    /// What the page tells of this run.
+    #[must_use]
+    pub fn run(&self) -> Run {
+        Run { shadow: self.shadow.text.clone(), compare: "off", bodies: false, noise: false }
+    }
+
     /// The flags over the file.
     fn merge(flags: MirrorArgs, file: MirrorArgs, path: &Path) -> Result<Self, Refusal> {
         let sources = Sources { path: Arc::from(path) };
@@ -194,6 +203,9 @@ impl Config {
             port,
             shadow,
             listen: given!("listen", listen).map(|given| given.parse(listen)).transpose()?,
+            listen_token_file: given!("listen-token-file", listen_token_file)
+                .map(|given| given.parse(|text| Ok(PathBuf::from(text))))
+                .transpose()?,
             summary: given!("summary", summary)
                 .map(|given| given.parse(|text| Ok(PathBuf::from(text))))
                 .transpose()?,

@@ -1,7 +1,7 @@
 //! What goes on beside the packets while a mirror runs: signals, the clock, addresses
 //! that come and go, and whoever watches.
 
-use std::net::{IpAddr, TcpListener};
+use std::net::IpAddr;
 use std::sync::mpsc::Sender;
 use std::thread;
 use std::time::Duration;
@@ -14,13 +14,15 @@ use tokio::time::{MissedTickBehavior, interval};
 
 use crate::config::{Config, Service};
 use crate::host::{Interface, Netlink, addresses};
-use crate::http;
+use crate::http::{self, Listening};
 use crate::kernel;
 use crate::live::Live;
 use crate::notice::Notices;
 use crate::report::Snapshot;
 use crate::services::{own_addresses, service_keys};
 use crate::supervisor::Supervisor;
+use crate::web::Site;
+use crate::web::board::Board;
 use crate::worker::{Command, Published, Worker};
 
 /// How often this host's addresses are looked at.
@@ -81,13 +83,14 @@ impl Control<'_> {
     pub async fn run(
         mut self,
         worker: Worker,
-        listener: Option<TcpListener>,
+        listening: Option<Listening>,
     ) -> anyhow::Result<Snapshot> {
         let mut done = spawn(worker)?;
-        if let Some(listener) = listener {
+        if let Some(Listening { listener, access }) = listening {
             let published = self.published.clone();
+            let site = Site::new(Board::new(self.config.run(), published.clone()), access);
             tokio::spawn(async move {
-                if let Err(error) = http::serve(listener, published).await {
+                if let Err(error) = http::serve(listener, published, site).await {
                     tracing::error!("{error:#}");
                 }
             });

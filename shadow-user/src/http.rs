@@ -1,6 +1,7 @@
-//! `/metrics` and `/healthz`.
+//! `/metrics` and `/healthz`, and beside them the page.
 
 use std::net::TcpListener;
+use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context as _;
@@ -13,21 +14,38 @@ use axum::routing::get;
 
 use crate::kernel;
 use crate::report::{Snapshot, metrics};
+use crate::web::access::Access;
+use crate::web::{self, Site};
 use crate::worker::Published;
 
 /// A worker that has not published for this long is stuck.
 pub(crate) const STALE: Duration = Duration::from_secs(2);
 
+/// A listener, and who may see its page.
+#[derive(Debug)]
+pub struct Listening {
+    /// Bound, not blocking.
+    pub listener: TcpListener,
+    /// The rule.
+    pub access: Access,
+}
+
 /// Answers until it is dropped.
 ///
 /// # Errors
 /// When the listener is not one that tokio can drive.
-pub async fn serve(listener: TcpListener, published: Published) -> anyhow::Result<()> {
+pub async fn serve(
+    listener: TcpListener,
+    published: Published,
+    site: Arc<Site>,
+) -> anyhow::Result<()> {
     let listener = tokio::net::TcpListener::from_std(listener).context("--listen is unusable")?;
+    let listener = web::connection::Connections::new(listener);
     let router = Router::new()
         .route("/metrics", get(metrics_page))
         .route("/healthz", get(health_page))
-        .with_state(published);
+        .with_state(published)
+        .merge(web::router(site));
     axum::serve(listener, router).await.context("the metrics server ended")
 }
 

@@ -15,6 +15,7 @@ use crate::cli;
 use crate::config::{Config, HostPort, SourceMode};
 use crate::control;
 use crate::host::{Host, Netlink, Route, addresses};
+use crate::http::Listening;
 use crate::kernel::{KernelError, LoadOptions, Pinning, Programs};
 use crate::live;
 use crate::lock::{self, Locks};
@@ -22,6 +23,8 @@ use crate::preflight::{self, Plan};
 use crate::report::{Snapshot, summary};
 use crate::services::{guard_rule, own_addresses, service_keys};
 use crate::setting::{Refusal, Setting};
+use crate::web::Token;
+use crate::web::access::Access;
 use crate::worker::{Published, Worker};
 
 /// Mirrors until told to stop.
@@ -41,7 +44,7 @@ pub fn run(config: Config) -> anyhow::Result<()> {
 }
 
 async fn mirror(config: &Config) -> anyhow::Result<()> {
-    let Prepared { plan, listener, summary, netlink, _locks } = Prepared::new(config).await?;
+    let Prepared { plan, listening, summary, netlink, _locks } = Prepared::new(config).await?;
     // Before the attachment, so that an early signal finds somebody to detach it.
     let signals = control::Signals::new()?;
     let own = addresses(&netlink.interfaces().await?);
@@ -57,7 +60,7 @@ async fn mirror(config: &Config) -> anyhow::Result<()> {
     let taps = plan.taps;
     let control =
         control::Control { config, netlink, taps, own, signals, commands, published, kernel_log };
-    let last = control.run(worker, listener).await?;
+    let last = control.run(worker, listening).await?;
     if config.source.value != SourceMode::Own && !config.dry_run {
         tracing::info!(
             "the guard stays on {guards}, lest the shadow's last answers reach clients; \
@@ -187,7 +190,7 @@ fn finish(last: &Snapshot, file: Option<(Setting<PathBuf>, File)>) -> anyhow::Re
 #[derive(Debug)]
 struct Prepared {
     plan: Plan,
-    listener: Option<TcpListener>,
+    listening: Option<Listening>,
     summary: Option<(Setting<PathBuf>, File)>,
     netlink: Netlink,
     _locks: Locks,
@@ -202,9 +205,10 @@ impl Prepared {
         let (shadow, route) = reach(&config.shadow, &netlink).await?;
         let plan = preflight::check(config, &host, shadow, route)?;
         let locks = Locks::take(config, shadow, Path::new(lock::DIRECTORY))?;
-        let listener = config.listen.as_ref().map(listen).transpose()?;
+        let token = Token::load(config.listen_token_file.as_ref())?;
+        let listening = config.listen.as_ref().map(|setting| listen(setting, token)).transpose()?;
         let summary = config.summary.as_ref().map(create).transpose()?;
-        Ok(Self { plan, listener, summary, netlink, _locks: locks })
+        Ok(Self { plan, listening, summary, netlink, _locks: locks })
     }
 }
 
@@ -241,17 +245,20 @@ async fn reach(
     Err(shadow.refuse(reason, "give a shadow that this host can reach, see `ip route get`"))
 }
 
-fn listen(setting: &Setting<SocketAddr>) -> Result<TcpListener, Refusal> {
+fn listen(setting: &Setting<SocketAddr>, token: Option<Token>) -> anyhow::Result<Listening> {
     let listener = TcpListener::bind(setting.value).and_then(|listener| {
         listener.set_nonblocking(true)?;
         Ok(listener)
     });
-    listener.map_err(|error| {
+    let listener = listener.map_err(|error| {
         setting.refuse(
             format!("cannot listen: {error}"),
             "give a free port on an address of this host",
         )
-    })
+    })?;
+    let address = listener.local_addr().unwrap_or(setting.value);
+    let access = Access::new(address, token).context("the kernel gives no random numbers")?;
+    Ok(Listening { listener, access })
 }
 
 /// Opened before the run, so that a summary is not lost at its end.

@@ -43,7 +43,7 @@ pub fn row(id: u64, exchange: &Exchange, comparison: &Comparison) -> Example {
 /// `bodies` says so.
 pub fn pair(id: u64, exchange: &Exchange, comparison: &Comparison, bodies: bool) -> Pair {
     let request = &exchange.request;
-    let message = |head, trailers: &Head, body| message(head, trailers, body, bodies);
+    let message = |head: &Head, trailers: &Head, body: &Body| message(head, trailers, body, bodies);
     let response = |result: &Result<Answered, Unpaired>| Response {
         answer: answer(result),
         line: result.as_ref().ok().and_then(|response| first_line(&response.head)),
@@ -144,9 +144,9 @@ fn show(head: &Head, body: &Body, bodies: bool) -> model::Body {
     if body.kept.is_empty() {
         return without(Some("it is kept with --compare body only"));
     }
-    let coding = raw(head).into_iter().find(|(name, _)| {
-        String::from_utf8_lossy(name).eq_ignore_ascii_case("content-encoding")
-    });
+    let coding = raw(head)
+        .into_iter()
+        .find(|(name, _)| String::from_utf8_lossy(name).eq_ignore_ascii_case("content-encoding"));
     if coding.is_some_and(|(_, value)| !value.eq_ignore_ascii_case(b"identity")) {
         return without(Some("it is compressed, and compared decompressed"));
     }

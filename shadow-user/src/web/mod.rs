@@ -3,11 +3,13 @@
 pub mod access;
 mod api;
 mod assets;
+pub mod board;
 pub mod connection;
 mod events;
 pub mod example;
 pub mod filter;
 pub mod model;
+mod token;
 
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -26,6 +28,8 @@ use tokio::sync::Semaphore;
 use access::Access;
 use filter::Filter;
 use model::{Detail, Example, Overview, Pair};
+
+pub use token::Token;
 
 /// Nothing but this page's own files, and nobody around it: should a server's text ever become
 /// markup, the browser still runs nothing and sends nothing anywhere.
