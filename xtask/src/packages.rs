@@ -25,6 +25,7 @@ pub const LAB: &[Package] = &[
     Package { name: "nginx", programs: &["nginx"] },
     Package { name: "openssl", programs: &["openssl"] },
     Package { name: "procps", programs: &["sysctl"] },
+    Package { name: "prometheus", programs: &["prometheus", "promtool"] },
     Package { name: "redis-server", programs: &["redis-server"] },
     Package { name: "redis-tools", programs: &["redis-benchmark", "redis-cli"] },
     Package { name: "tcpdump", programs: &["tcpdump"] },

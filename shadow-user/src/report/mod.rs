@@ -1,6 +1,7 @@
 //! The figures of a run. Metrics and summary are rendered from the same list, so that
 //! they cannot disagree.
 
+pub mod jsonl;
 mod lag;
 pub mod metrics;
 mod snapshot;
@@ -210,5 +211,7 @@ impl List {
     }
 }
 
+#[cfg(test)]
+pub(crate) mod fixture;
 #[cfg(test)]
 mod tests;
