@@ -3,6 +3,10 @@
 //! They need root and make network namespaces of their own; run them with `--test-threads=1`, for
 //! they measure what a host does.
 
+mod window;
+
+pub use window::{Window, browse};
+
 use std::process::Output;
 use std::time::Duration;
 

@@ -33,6 +33,12 @@ pub const LAB: &[Package] = &[
     Package { name: "wrk", programs: &["wrk"] },
 ];
 
+/// What only the page's tests start.
+pub const BROWSER: &[Package] = &[
+    Package { name: "chromium", programs: &["chromium"] },
+    Package { name: "chromium-driver", programs: &["chromedriver"] },
+];
+
 /// Runs as root: no service of a new package starts, now or at the next boot.
 const INSTALL: &str = include_str!("packages.sh");
 

@@ -17,6 +17,7 @@
 
 mod access_log;
 mod books;
+mod browser;
 mod cleanup;
 mod content;
 mod curl;
@@ -38,6 +39,7 @@ mod wrk;
 
 pub use access_log::{Differences, Entry, check_against_client, compare};
 pub use books::Books;
+pub use browser::Browser;
 pub use cleanup::sweep;
 pub use content::{bytes as content, sha256_hex};
 pub use curl::curl;
