@@ -33,7 +33,7 @@ pub async fn endpoint(
     let Ok(Query(Name { name })) = name else {
         return missing(StatusCode::BAD_REQUEST, "give ?name=, as /api/v1/overview has it");
     };
-    match site.source.endpoint(&name) {
+    match site.board.endpoint(&name) {
         Some(detail) => json(&detail),
         None => missing(StatusCode::NOT_FOUND, "no such endpoint; see /api/v1/overview"),
     }
@@ -50,7 +50,7 @@ pub async fn examples(
     filter: Result<Query<Filter>, axum::extract::rejection::QueryRejection>,
 ) -> Response {
     match filter {
-        Ok(Query(filter)) => json(&Examples { examples: site.source.examples(&filter) }),
+        Ok(Query(filter)) => json(&Examples { examples: site.board.examples(&filter) }),
         Err(_) => missing(
             StatusCode::BAD_REQUEST,
             "the filter is one of endpoint, production, shadow, verdict and field",
@@ -60,7 +60,7 @@ pub async fn examples(
 
 /// `/api/v1/examples/{id}`.
 pub async fn example(State(site): State<Arc<Site>>, id: Path<String>) -> Response {
-    match id.parse().ok().and_then(|id| site.source.example(id)) {
+    match site.board.example(&id) {
         Some(pair) => json(&pair),
         None => missing(
             StatusCode::NOT_FOUND,

@@ -1,13 +1,19 @@
-//! The daemon's own figures, for the page.
+//! What the daemon publishes, for the page.
 
+use std::sync::Arc;
+
+use shadow_engine::compare::{Example as Kept, Tallies};
+
+use crate::compare::Seen;
 use crate::report::{Lag, Snapshot, VERSION, Value, figures};
 use crate::worker::Published;
 
-use super::Source;
 use super::filter::Filter;
 use super::model::{
-    Bytes, Detail, Example, Flows, Latency, Loss, Mirror, Overview, Packets, Pair, Requests,
+    Bytes, Detail, Endpoint, Example, Flows, Latency, Loss, Mirror, Overview, Packets, Pair,
+    Requests,
 };
+use super::{example, tally};
 
 /// Counters whose reasons are losses; the other ones tell what is normal.
 const LOSSES: [&str; 6] = [
@@ -37,19 +43,24 @@ pub struct Run {
 pub struct Board {
     run: Run,
     published: Published,
+    seen: Option<Seen>,
 }
 
 impl Board {
-    /// Of a run.
+    /// Of a run; nothing is seen where nothing is compared.
     #[must_use]
-    pub const fn new(run: Run, published: Published) -> Self {
-        Self { run, published }
+    pub const fn new(run: Run, published: Published, seen: Option<Seen>) -> Self {
+        Self { run, published, seen }
     }
 }
 
-impl Source for Board {
-    fn overview(&self) -> Overview {
+impl Board {
+    /// Everything in short.
+    #[must_use]
+    pub fn overview(&self) -> Overview {
         let snapshot = self.published.load();
+        let compared = self.seen.as_ref().map(|seen| seen.load());
+        let tallies = compared.as_ref().map(|compared| &compared.tallies);
         Overview {
             version: VERSION,
             shadow: self.run.shadow.clone(),
@@ -59,23 +70,52 @@ impl Source for Board {
             bodies: self.run.bodies,
             noise: self.run.noise,
             mirror: mirror(&snapshot),
-            total: None,
-            endpoints: Vec::new(),
-            endpoints_beyond: 0,
+            total: tallies.map(|tallies| tally::tally(tallies.total(), true)),
+            endpoints: tallies
+                .into_iter()
+                .flat_map(Tallies::endpoints)
+                .map(|(name, tally)| Endpoint {
+                    name: name.to_string(),
+                    tally: tally::tally(tally, false),
+                })
+                .collect(),
         }
     }
 
-    fn endpoint(&self, _name: &str) -> Option<Detail> {
-        None
+    /// One endpoint.
+    #[must_use]
+    pub fn endpoint(&self, name: &str) -> Option<Detail> {
+        let compared = self.seen.as_ref()?.load();
+        compared.tallies.endpoint(name).map(|tally| tally::detail(name, tally))
     }
 
-    fn examples(&self, _filter: &Filter) -> Vec<Example> {
-        Vec::new()
+    /// Examples that pass, newest first.
+    #[must_use]
+    pub fn examples(&self, filter: &Filter) -> Vec<Example> {
+        let Some(seen) = &self.seen else { return Vec::new() };
+        let compared = seen.load();
+        let mut found: Vec<_> = examples(&compared.tallies)
+            .filter_map(|kept| {
+                let row = example::row(&kept.exchange, &kept.comparison);
+                let paths = kept.comparison.differences.iter().map(|found| &*found.path);
+                filter.passes(&row, paths).then_some((kept.exchange.request.at.as_nanos(), row))
+            })
+            .collect();
+        found.sort_by_key(|(at, _)| std::cmp::Reverse(*at));
+        found.into_iter().map(|(_, row)| row).collect()
     }
 
-    fn example(&self, _id: u64) -> Option<Pair> {
-        None
+    /// One example.
+    #[must_use]
+    pub fn example(&self, id: &str) -> Option<Pair> {
+        let compared = self.seen.as_ref()?.load();
+        let kept = examples(&compared.tallies).find(|kept| example::id(&kept.exchange) == id)?;
+        Some(example::pair(&kept.exchange, &kept.comparison, self.run.bodies))
     }
+}
+
+fn examples(tallies: &Tallies) -> impl Iterator<Item = &Arc<Kept>> {
+    tallies.endpoints().flat_map(|(_, tally)| tally.examples())
 }
 
 fn mirror(snapshot: &Snapshot) -> Mirror {

@@ -19,8 +19,13 @@ const SECRETS: [&str; 8] = [
     "x-xsrf-token",
 ];
 
+/// The name of an example: when its request was captured, and its place in the flow.
+pub fn id(exchange: &Exchange) -> String {
+    format!("{:x}-{:x}", exchange.request.at.as_nanos(), exchange.number)
+}
+
 /// An exchange in one row.
-pub fn row(id: u64, exchange: &Exchange, comparison: &Comparison) -> Example {
+pub fn row(exchange: &Exchange, comparison: &Comparison) -> Example {
     let mut fields: Vec<String> = Vec::new();
     for difference in comparison.differences.iter().filter(|difference| !difference.noise) {
         if !fields.iter().any(|path| **path == *difference.path) {
@@ -28,7 +33,7 @@ pub fn row(id: u64, exchange: &Exchange, comparison: &Comparison) -> Example {
         }
     }
     Example {
-        id,
+        id: id(exchange),
         endpoint: comparison.endpoint.to_string(),
         method: exchange.request.method.to_string(),
         target: exchange.request.target.to_string(),
@@ -41,7 +46,7 @@ pub fn row(id: u64, exchange: &Exchange, comparison: &Comparison) -> Example {
 
 /// An exchange with all that was kept of it; bodies, what stems from them, and secrets only where
 /// `bodies` says so.
-pub fn pair(id: u64, exchange: &Exchange, comparison: &Comparison, bodies: bool) -> Pair {
+pub fn pair(exchange: &Exchange, comparison: &Comparison, bodies: bool) -> Pair {
     let request = &exchange.request;
     let message = |head: &Head, trailers: &Head, body: &Body| message(head, trailers, body, bodies);
     let response = |result: &Result<Answered, Unpaired>| Response {
@@ -53,7 +58,7 @@ pub fn pair(id: u64, exchange: &Exchange, comparison: &Comparison, bodies: bool)
         ),
     };
     Pair {
-        id,
+        id: id(exchange),
         endpoint: comparison.endpoint.to_string(),
         method: request.method.to_string(),
         target: request.target.to_string(),
@@ -84,7 +89,7 @@ pub fn status(result: Option<Status>) -> String {
 }
 
 /// Why there is no answer, in a word.
-pub const fn reason(reason: Unpaired) -> &'static str {
+const fn reason(reason: Unpaired) -> &'static str {
     match reason {
         Unpaired::Closed => "closed",
         Unpaired::Aborted => "aborted",
@@ -258,7 +263,7 @@ mod tests {
     #[test]
     fn bodies_and_secrets_are_shown_only_when_asked_for() {
         let (exchange, comparison) = (exchange(), comparison());
-        let pair = pair(7, &exchange, &comparison, false);
+        let pair = pair(&exchange, &comparison, false);
         let pairs = |list: &[(&str, &str)]| {
             list.iter().map(|(a, b)| ((*a).to_owned(), (*b).to_owned())).collect::<Vec<_>>()
         };
@@ -269,7 +274,7 @@ mod tests {
         let values: Vec<_> = pair.differences.iter().map(|it| it.production.as_deref()).collect();
         assert_eq!(values, [Some("1"), Some("(hidden)"), Some("(hidden)")]);
 
-        let shown = super::pair(7, &exchange, &comparison, true);
+        let shown = super::pair(&exchange, &comparison, true);
         assert_eq!(shown.request.head[1].1, "a=b");
         assert_eq!(shown.production.message.body.text.as_deref(), Some("its body."));
         assert!(shown.shadow.message.body.text.is_none(), "compressed");
@@ -278,7 +283,7 @@ mod tests {
 
     #[test]
     fn a_row_names_the_fields_that_count() {
-        let row = row(7, &exchange(), &comparison());
+        let row = row(&exchange(), &comparison());
         assert_eq!(row.fields, ["status", "header.set-cookie"]);
         assert_eq!((&*row.production.status, &*row.shadow.status), ("200", "500"));
         assert_eq!(row.shadow.seconds, Some(0.002));

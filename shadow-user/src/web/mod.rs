@@ -9,6 +9,7 @@ mod events;
 pub mod example;
 pub mod filter;
 pub mod model;
+mod tally;
 mod token;
 
 use std::sync::{Arc, Mutex, PoisonError};
@@ -26,8 +27,7 @@ use axum::routing::get;
 use tokio::sync::Semaphore;
 
 use access::Access;
-use filter::Filter;
-use model::{Detail, Example, Overview, Pair};
+use board::Board;
 
 pub use token::Token;
 
@@ -39,31 +39,19 @@ const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; c
 /// How old an overview may be that is given to several readers.
 const FRESH: Duration = Duration::from_millis(400);
 
-/// Where the page's figures come from.
-pub trait Source: Send + Sync + 'static {
-    /// Everything in short.
-    fn overview(&self) -> Overview;
-    /// One endpoint.
-    fn endpoint(&self, name: &str) -> Option<Detail>;
-    /// Examples that pass, newest first.
-    fn examples(&self, filter: &Filter) -> Vec<Example>;
-    /// One example.
-    fn example(&self, id: u64) -> Option<Pair>;
-}
-
 /// What all requests share.
 pub struct Site {
-    source: Box<dyn Source>,
+    board: Board,
     access: Access,
     streams: Arc<Semaphore>,
     rendered: Mutex<Option<(Instant, Arc<str>)>>,
 }
 
 impl Site {
-    /// A page about `source` for those whom `access` lets in.
-    pub fn new(source: impl Source, access: Access) -> Arc<Self> {
+    /// A page about `board` for those whom `access` lets in.
+    pub fn new(board: Board, access: Access) -> Arc<Self> {
         let streams = Arc::new(Semaphore::new(events::MOST));
-        Arc::new(Self { source: Box::new(source), access, streams, rendered: Mutex::default() })
+        Arc::new(Self { board, access, streams, rendered: Mutex::default() })
     }
 
     /// The overview as JSON, rendered once for all that ask at about the same time.
@@ -74,7 +62,7 @@ impl Site {
         {
             return Arc::clone(text);
         }
-        let text = serde_json::to_string(&self.source.overview()).unwrap_or_default();
+        let text = serde_json::to_string(&self.board.overview()).unwrap_or_default();
         let text: Arc<str> = text.into();
         *rendered = Some((Instant::now(), Arc::clone(&text)));
         text

@@ -27,8 +27,6 @@ pub struct Overview {
     pub total: Option<Tally>,
     /// One by one; without the buckets of their latencies.
     pub endpoints: Vec<Endpoint>,
-    /// Exchanges of endpoints that found no place, counted under the endpoint `other`.
-    pub endpoints_beyond: u64,
 }
 
 /// An endpoint and its tally.
@@ -53,6 +51,8 @@ pub struct Detail {
     pub fields: Vec<Field>,
     /// Differences in fields that found no place.
     pub fields_beyond: u64,
+    /// Exchanges that were compared with the baseline's answer as well.
+    pub baseline: u64,
 }
 
 /// What became of some exchanges.
@@ -66,34 +66,21 @@ pub struct Tally {
     pub mismatches: u64,
     /// By verdict; those that never came are left out.
     pub verdicts: BTreeMap<&'static str, u64>,
-    /// By both legs' status and verdict.
-    pub outcomes: Vec<Outcome>,
-    /// Exchanges without an answer, by leg and reason.
-    pub unpaired: Vec<Unpaired>,
-    /// How long both legs took.
+    /// By both legs' status.
+    pub statuses: Vec<Statuses>,
+    /// Exchanges of pairs of statuses that found no place.
+    pub statuses_beyond: u64,
+    /// How long both legs took, of exchanges that both answered.
     pub latency: Latencies,
 }
 
-/// Exchanges of one outcome.
+/// Exchanges of one pair of statuses.
 #[derive(Clone, Debug, Serialize)]
-pub struct Outcome {
-    /// Production's status; `none` when it did not answer.
+pub struct Statuses {
+    /// Production's; `none` when it did not answer.
     pub production: String,
     /// The shadow's.
     pub shadow: String,
-    /// The verdict.
-    pub verdict: &'static str,
-    /// How many.
-    pub count: u64,
-}
-
-/// Exchanges without an answer.
-#[derive(Clone, Debug, Serialize)]
-pub struct Unpaired {
-    /// Which leg's is missing.
-    pub leg: &'static str,
-    /// Why.
-    pub reason: &'static str,
     /// How many.
     pub count: u64,
 }
@@ -133,10 +120,12 @@ pub struct Field {
     pub path: String,
     /// How.
     pub kind: &'static str,
-    /// Exchanges in which it differed.
+    /// Exchanges in which the shadow's answer differed from production's.
     pub count: u64,
-    /// Those of them that noise explains.
-    pub noise: u64,
+    /// Exchanges in which the baseline's answer differed from production's.
+    pub baseline: u64,
+    /// Whether noise explains it, so that it does not count.
+    pub noise: bool,
 }
 
 /// The mirror's own figures.
@@ -220,8 +209,8 @@ pub struct Loss {
 /// One of `/api/v1/examples`.
 #[derive(Clone, Debug, Serialize)]
 pub struct Example {
-    /// Its number within the run.
-    pub id: u64,
+    /// Names it as long as it is kept.
+    pub id: String,
     /// Method and path template.
     pub endpoint: String,
     /// HTTP's method, Redis' command.
@@ -252,8 +241,8 @@ pub struct Answer {
 /// `/api/v1/examples/{id}`.
 #[derive(Clone, Debug, Serialize)]
 pub struct Pair {
-    /// Its number within the run.
-    pub id: u64,
+    /// Names it as long as it is kept.
+    pub id: String,
     /// Method and path template.
     pub endpoint: String,
     /// HTTP's method, Redis' command.

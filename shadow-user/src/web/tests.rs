@@ -1,28 +1,9 @@
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::{SocketAddr, TcpStream};
 
+use super::board::Run;
 use super::*;
 use crate::report::Snapshot;
-
-struct Nothing;
-
-impl Source for Nothing {
-    fn overview(&self) -> Overview {
-        Overview { shadow: "10.0.0.9:80".to_owned(), ..Overview::default() }
-    }
-
-    fn endpoint(&self, _name: &str) -> Option<Detail> {
-        None
-    }
-
-    fn examples(&self, _filter: &Filter) -> Vec<Example> {
-        Vec::new()
-    }
-
-    fn example(&self, _id: u64) -> Option<Pair> {
-        None
-    }
-}
 
 /// A server in a thread of its own, which lasts as long as the test's process.
 fn serve() -> SocketAddr {
@@ -31,8 +12,10 @@ fn serve() -> SocketAddr {
     let address = listener.local_addr().expect("address");
     std::thread::spawn(move || {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-        let site = Site::new(Nothing, Access::new(address, None).expect("access"));
         let published = crate::worker::Published::default();
+        let run = Run { shadow: "10.0.0.9:80".to_owned(), compare: "off", bodies: false, noise: false };
+        let board = Board::new(run, published.clone(), None);
+        let site = Site::new(board, Access::new(address, None).expect("access"));
         published.store(Arc::new(Snapshot { at: crate::kernel::now(), ..Snapshot::default() }));
         runtime.expect("runtime").block_on(crate::http::serve(listener, published, site))
     });

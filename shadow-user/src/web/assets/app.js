@@ -48,7 +48,7 @@ async function load() {
       const detail = await get("endpoint", { name });
       const found = await get("examples", { endpoint: name, production, shadow, verdict, field });
       Object.assign(state, { detail, examples: found.examples, error: null });
-    } else if (route.view === "example" && state.example?.id !== Number(id)) {
+    } else if (route.view === "example" && state.example?.id !== id) {
       state.example = await get(`examples/${encodeURIComponent(id)}`);
       state.error = null;
     }

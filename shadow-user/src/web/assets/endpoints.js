@@ -25,7 +25,6 @@ export function endpoints(overview, route, redraw) {
     .map((it) => ({ ...it, passing: passing(it, route) }))
     .filter((it) => !isOn(route) || it.passing > 0);
   const rows = settled(found, route);
-  const beyond = overview.endpoints_beyond;
   return h("section", { class: "panel", "aria-labelledby": "endpoints-title" },
     h("h2", { id: "endpoints-title" }, "Endpoints ", h("small", {}, noted(rows.length, overview.endpoints.length))),
     h("div", { class: "scroll", tabindex: "0", role: "region", "aria-label": "Table of endpoints" },
@@ -34,8 +33,7 @@ export function endpoints(overview, route, redraw) {
           COLUMNS.map(([id, label]) => heading(id, label, redraw)),
           h("th", { scope: "col", class: "spread" }, "Verdicts"))),
         h("tbody", {}, rows.map((it) => row(it, route))))),
-    rows.length === 0 && h("p", { class: "empty" }, isOn(route) || route.find ? "No endpoint passes the filter." : "No exchange yet."),
-    beyond > 0 && h("p", { class: "note" }, `${count(beyond)} exchanges are of further endpoints, counted under “other”.`));
+    rows.length === 0 && h("p", { class: "empty" }, isOn(route) || route.find ? "No endpoint passes the filter." : "No exchange yet."));
 }
 
 function noted(shown, all) {

@@ -14,7 +14,7 @@ export function fields(endpoint, route) {
     roots.length === 0
       ? h("p", { class: "empty" }, "None.")
       : h("div", { class: "scroll" }, h("table", { id: "fields", class: "fields" },
-        h("thead", {}, h("tr", {}, ["Field", "How", "Differ", "Noise", "Part"].map((it) => h("th", { scope: "col" }, it)))),
+        h("thead", {}, h("tr", {}, ["Field", "How", "Differ", "Baseline", "Part"].map((it) => h("th", { scope: "col" }, it)))),
         h("tbody", {}, roots.flatMap((it) => rows(it, 0, endpoint, route))))),
     endpoint.fields_beyond > 0 && h("p", { class: "note" }, `${count(endpoint.fields_beyond)} differences are of further fields.`));
 }
@@ -41,7 +41,7 @@ function folded(node) {
     part += `.${node.part}`;
   }
   const children = [...node.children.values()].map(folded).sort(byCount);
-  const own = node.fields.reduce((sum, it) => sum + it.count - it.noise, 0);
+  const own = node.fields.reduce((sum, it) => sum + (it.noise ? 0 : it.count), 0);
   return { part, path: node.path, fields: node.fields, children, total: children.reduce((sum, it) => sum + it.total, own) };
 }
 
@@ -58,18 +58,18 @@ function rows(node, depth, endpoint, route) {
 
 function row(field, label, depth, endpoint, route) {
   const chosen = route.field === field.path;
-  const real = field.count - field.noise;
   const pick = h("button", {
     type: "button", class: "field", "aria-pressed": String(chosen), "aria-label": `Examples with ${field.path}`,
     "data-field": field.path, onclick: () => change({ field: chosen ? "" : field.path }),
   }, label || "″");
-  return h("tr", { key: `${field.path} ${field.kind}`, class: real ? "" : "is-noise" }, name(pick, depth),
-    h("td", { class: "kind", title: KINDS[field.kind] }, field.kind),
-    h("td", { class: `number ${real ? "bad" : ""}` }, count(real), h("small", {}, ` ${share(real, endpoint.compared)}`)),
-    h("td", { class: "number" }, field.noise ? count(field.noise) : "–"),
-    h("td", { class: "gauge" }, h("div", { class: "bar", "aria-hidden": "true" },
-      real > 0 && h("span", { key: "real", class: "fill v-status", "width%": (100 * real) / field.count }),
-      field.noise > 0 && h("span", { key: "noise", class: "fill noise", "width%": (100 * field.noise) / field.count }))));
+  const width = (number, whole) => (whole ? (100 * number) / whole : 0);
+  return h("tr", { key: `${field.path} ${field.kind}`, class: field.noise ? "is-noise" : "" }, name(pick, depth),
+    h("td", { class: "kind", title: KINDS[field.kind] }, field.kind, field.noise && " (noise)"),
+    h("td", { class: `number ${field.noise ? "" : "bad"}` }, count(field.count), h("small", {}, ` ${share(field.count, endpoint.compared)}`)),
+    h("td", { class: "number" }, endpoint.baseline ? [count(field.baseline), h("small", {}, ` ${share(field.baseline, endpoint.baseline)}`)] : "–"),
+    h("td", { class: "gauge", "aria-hidden": "true" },
+      h("div", { class: "bar" }, h("span", { class: `fill ${field.noise ? "noise" : "v-status"}`, "width%": width(field.count, endpoint.compared) })),
+      endpoint.baseline > 0 && h("div", { class: "bar" }, h("span", { class: "fill noise", "width%": width(field.baseline, endpoint.baseline) }))));
 }
 
 function name(content, depth) {

@@ -12,12 +12,15 @@ export function passes(status, wanted) {
   return status === wanted;
 }
 
-/** How many exchanges of a tally pass the filters of a route. */
+/**
+ * How many exchanges of a tally pass the filters of a route. Statuses and verdicts are counted apart:
+ * with both of them it is how many may pass at most.
+ */
 export function passing(tally, { production, shadow, verdict }) {
-  return tally.outcomes
+  const statuses = tally.statuses
     .filter((it) => passes(it.production, production) && passes(it.shadow, shadow))
-    .filter((it) => !verdict || it.verdict === verdict)
     .reduce((sum, it) => sum + it.count, 0);
+  return verdict ? Math.min(statuses, tally.verdicts[verdict] ?? 0) : statuses;
 }
 
 /** Whether a route has a filter at all. */
@@ -47,7 +50,7 @@ export function controls(tally, route) {
 const NOTHING = { production: "", shadow: "", verdict: "" };
 
 function statuses(tally, leg, chosen) {
-  const seen = [...new Set(tally.outcomes.map((it) => it[leg]))].sort();
+  const seen = [...new Set(tally.statuses.map((it) => it[leg]))].sort();
   const codes = seen.filter((it) => it !== "none");
   const classes = [...new Set(codes.filter((it) => /^\d\d\d$/.test(it)).map((it) => `${it[0]}xx`))];
   const all = [...classes, ...codes, "!2xx", ...codes.map((it) => `!${it}`)];

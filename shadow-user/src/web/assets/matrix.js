@@ -7,12 +7,12 @@ import { change } from "./route.js";
 /** The matrix of a tally. */
 export function matrix(tally, route) {
   const counts = new Map();
-  for (const { production, shadow, count } of tally.outcomes) {
+  for (const { production, shadow, count } of tally.statuses) {
     const key = `${production} ${shadow}`;
     counts.set(key, (counts.get(key) ?? 0) + count);
   }
-  const rows = [...new Set(tally.outcomes.map((it) => it.production))].sort(order);
-  const columns = [...new Set(tally.outcomes.map((it) => it.shadow))].sort(order);
+  const rows = [...new Set(tally.statuses.map((it) => it.production))].sort(order);
+  const columns = [...new Set(tally.statuses.map((it) => it.shadow))].sort(order);
   const most = Math.max(1, ...counts.values());
   return h("section", { class: "panel", "aria-labelledby": "matrix-title" },
     h("h2", { id: "matrix-title" }, "Status"),
@@ -22,7 +22,8 @@ export function matrix(tally, route) {
       h("tbody", {}, rows.map((production) => h("tr", { key: production },
         h("th", { scope: "row" }, word(production)),
         columns.map((shadow) => cell(production, shadow, counts.get(`${production} ${shadow}`), most, route))))))),
-    rows.length === 0 && h("p", { class: "empty" }, "No exchange yet."));
+    rows.length === 0 && h("p", { class: "empty" }, "No exchange yet."),
+    tally.statuses_beyond > 0 && h("p", { class: "note" }, `${count(tally.statuses_beyond)} exchanges have further pairs.`));
 }
 
 function cell(production, shadow, number, most, route) {

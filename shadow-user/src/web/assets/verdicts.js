@@ -30,12 +30,5 @@ export function verdicts(tally, route) {
         h("span", { class: "word" }, verdict),
         h("span", { class: "number" }, count(number)),
         h("small", { class: "number" }, share(number, tally.exchanges))));
-    })),
-    unpaired(tally));
-}
-
-function unpaired({ unpaired }) {
-  const given = unpaired.filter((it) => it.count > 0);
-  return given.length > 0 && h("p", { class: "note" }, "Without an answer: ",
-    given.map((it) => `${it.leg} ${it.reason} ${count(it.count)}`).join(", "));
+    })));
 }
