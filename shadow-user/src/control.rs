@@ -14,15 +14,13 @@ use tokio::time::{MissedTickBehavior, interval};
 
 use crate::config::{Config, Service};
 use crate::host::{Interface, Netlink, addresses};
-use crate::http::{self, Listening};
+use crate::http::{self, Listening, Sources};
 use crate::kernel;
 use crate::live::Live;
 use crate::notice::Notices;
 use crate::report::Snapshot;
 use crate::services::{own_addresses, service_keys};
 use crate::supervisor::Supervisor;
-use crate::web::Site;
-use crate::web::board::Board;
 use crate::worker::{Command, Published, Worker};
 
 /// How often this host's addresses are looked at.
@@ -86,16 +84,16 @@ impl Control<'_> {
         listening: Option<Listening>,
     ) -> anyhow::Result<Snapshot> {
         let mut done = spawn(worker)?;
-        if let Some(Listening { listener, access }) = listening {
-            let published = self.published.clone();
-            let site = Site::new(Board::new(self.config.run(), published.clone()), access);
+        if let Some(listening) = listening {
+            let sources = Sources { published: self.published.clone(), seen: None };
+            let run = self.config.run();
             tokio::spawn(async move {
-                if let Err(error) = http::serve(listener, published, site).await {
+                if let Err(error) = http::serve(listening, sources, run).await {
                     tracing::error!("{error:#}");
                 }
             });
         }
-        let mut live = Live::new(self.config.live, self.config.shadow.text.clone());
+        let mut live = Live::new(self.config.live, self.config.shadow.text.clone(), None);
         let mut show = interval(live.interval());
         show.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut refresh = interval(REFRESH);

@@ -1,7 +1,6 @@
 //! `/metrics` and `/healthz`, and beside them the page.
 
 use std::net::TcpListener;
-use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context as _;
@@ -12,9 +11,11 @@ use axum::http::header::CONTENT_TYPE;
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 
+use crate::compare::Seen;
 use crate::kernel;
 use crate::report::{Snapshot, metrics};
 use crate::web::access::Access;
+use crate::web::board::{Board, Run};
 use crate::web::{self, Site};
 use crate::worker::Published;
 
@@ -30,22 +31,33 @@ pub struct Listening {
     pub access: Access,
 }
 
-/// Answers until it is dropped.
+/// What is served.
+#[derive(Clone, Debug)]
+pub struct Sources {
+    /// The worker's moments.
+    pub published: Published,
+    /// The comparison's moments; none when nothing is compared.
+    pub seen: Option<Seen>,
+}
+
+/// Answers until it is dropped; `run` is what the page tells of the run.
 ///
 /// # Errors
 /// When the listener is not one that tokio can drive.
 pub async fn serve(
-    listener: TcpListener,
-    published: Published,
-    site: Arc<Site>,
+    listening: Listening,
+    sources: Sources,
+    run: Run,
 ) -> anyhow::Result<()> {
+    let Listening { listener, access } = listening;
     let listener = tokio::net::TcpListener::from_std(listener).context("--listen is unusable")?;
     let listener = web::connection::Connections::new(listener);
+    let Sources { published, seen } = sources;
     let router = Router::new()
         .route("/metrics", get(metrics_page))
         .route("/healthz", get(health_page))
-        .with_state(published)
-        .merge(web::router(site));
+        .with_state(published.clone())
+        .merge(web::router(Site::new(Board::new(run, published, seen), access)));
     axum::serve(listener, router).await.context("the metrics server ended")
 }
 

@@ -294,11 +294,27 @@ mod tests {
         }
     }
 
+    fn tallies() -> Tallies {
+        use crate::report::fixture::{exchange, response};
+        use shadow_engine::compare::{Comparer, Noise, Rules, TallyBounds};
+        use shadow_engine::exchange::Unpaired;
+        let mut comparer = Comparer::new(Rules::default()).expect("comparer");
+        let mut tallies = Tallies::new(TallyBounds::default());
+        let noise = Noise::default();
+        let shadow = [Ok(response(500, "{}", 9)), Ok(response(200, "{}", 3)), Err(Unpaired::Closed)];
+        for shadow in shadow {
+            let exchange = exchange("/products/7", Ok(response(200, "{}", 3)), shadow);
+            let comparison = comparer.compare(&exchange, &noise);
+            tallies.record(&exchange, &comparison);
+        }
+        tallies
+    }
+
     #[test]
     fn the_view_of_a_comparison_fits_a_small_terminal() {
         let now = snapshot(4, 1500);
         let moment = Moment::new(&now, None);
-        let tallies = crate::web::shop::tallies(false);
+        let tallies = tallies();
         let height = HEIGHT + compared::HEIGHT;
         assert!(height < 24, "{height}");
         let mut terminal = Terminal::new(TestBackend::new(80, height)).expect("terminal");

@@ -86,7 +86,7 @@ impl Board {
     #[must_use]
     pub fn endpoint(&self, name: &str) -> Option<Detail> {
         let compared = self.seen.as_ref()?.load();
-        compared.tallies.endpoint(name).map(|tally| tally::detail(name, tally))
+        compared.tallies.endpoint(name).map(|tally| tally::detail(name, tally, &compared.noise))
     }
 
     /// Examples that pass, newest first.

@@ -1,6 +1,6 @@
 //! Tallies as the page shows them.
 
-use shadow_engine::compare::{EndpointTally, Latency as Times, Verdict};
+use shadow_engine::compare::{EndpointTally, Latency as Times, Noise, Verdict};
 use strum::IntoEnumIterator as _;
 
 use super::example::status;
@@ -32,13 +32,13 @@ pub fn tally(tally: &EndpointTally, plotted: bool) -> Tally {
 }
 
 /// An endpoint's tally with its fields.
-pub fn detail(name: &str, endpoint: &EndpointTally) -> Detail {
+pub fn detail(name: &str, endpoint: &EndpointTally, noise: &Noise) -> Detail {
     let fields = endpoint.fields.iter().map(|((path, kind), field)| Field {
         path: path.to_string(),
         kind: kind.label(),
         count: field.raw,
         baseline: field.noise,
-        noise: false,
+        noise: noise.contains(name, path, *kind),
     });
     Detail {
         name: name.to_owned(),

@@ -14,10 +14,11 @@ fn serve() -> SocketAddr {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
         let published = crate::worker::Published::default();
         let run = Run { shadow: "10.0.0.9:80".to_owned(), compare: "off", bodies: false, noise: false };
-        let board = Board::new(run, published.clone(), None);
-        let site = Site::new(board, Access::new(address, None).expect("access"));
+        let access = Access::new(address, None).expect("access");
+        let listening = crate::http::Listening { listener, access };
+        let sources = crate::http::Sources { published: published.clone(), seen: None };
         published.store(Arc::new(Snapshot { at: crate::kernel::now(), ..Snapshot::default() }));
-        runtime.expect("runtime").block_on(crate::http::serve(listener, published, site))
+        runtime.expect("runtime").block_on(crate::http::serve(listening, sources, run))
     });
     address
 }
