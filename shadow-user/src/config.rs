@@ -1,6 +1,9 @@
 //! From raw flags and a file to one validated configuration. Nothing here looks
 //! at the host: that is `preflight`.
 
+mod compare;
+mod report;
+
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};
 use std::ops::RangeInclusive;
@@ -14,7 +17,11 @@ use clap::ValueEnum;
 use shadow_engine::Network;
 
 use crate::cli::{ClientAddress, GateAction, Live, LogFormat, MirrorArgs, Pace};
+use crate::report::jsonl::QUEUE_OCTETS;
 use crate::setting::{Origin, Refusal, Setting, Text};
+
+pub use compare::Compare;
+pub use report::Report;
 
 /// What `mirror` shall do, each value well formed and in bounds.
 #[derive(Clone, Debug)]
@@ -29,6 +36,10 @@ pub struct Config {
     pub listen: Option<Setting<SocketAddr>>,
     /// Where the summary is written.
     pub summary: Option<Setting<PathBuf>>,
+    /// How deep answers are compared, and how.
+    pub compare: Compare,
+    /// The report of exchanges.
+    pub report: Option<Report>,
     /// When to stop by itself.
     pub duration: Option<Duration>,
     /// Grace for open sessions at the end.
@@ -135,6 +146,12 @@ impl fmt::Display for HostPort {
 }
 
 impl Config {
+    /// Whether standard output has the report, and nothing else may go there.
+    #[must_use]
+    pub fn takes_stdout(&self) -> bool {
+        self.report.as_ref().is_some_and(Report::takes_stdout)
+    }
+
     /// Reads the file of `--config`, lets the flags win, and validates the result.
     ///
     /// # Errors
@@ -185,9 +202,32 @@ impl Config {
         required("shadow", "HOST:PORT", "the server that gets the copy", shadow.is_none())?;
         let shadow = shadow.ok_or_else(|| Refusal::new("--shadow", "is missing", "give it"))?;
 
+        let live = given!("live", live, "auto").parse(choice::<Live>)?;
+        let report = Report::merge(report::Given {
+            target: given!("report", report),
+            only: given!("report-only", report_only),
+            sample: given!("report-sample", report_sample),
+            bodies: given!("report-bodies", report_bodies),
+        })?;
+        let compare = Compare::merge(compare::Given {
+            depth: given!("compare", compare, "status"),
+            ignore: sources.many("ignore", flags.ignore, file.ignore),
+            route: sources.many("route", flags.route, file.route),
+            slower: given!("slower", slower),
+            learn_noise: given!("learn-noise", learn_noise),
+            noise: given!("noise", noise),
+            fail_on: sources.many("fail-on", flags.fail_on, file.fail_on),
+        })?;
+        if let Some(report) = &report {
+            report.check(&compare, &live)?;
+        }
+
+        let takes_stdout = report.as_ref().is_some_and(Report::takes_stdout);
+
         let ring_size = given!("ring-size", ring_size, "16MiB").parse(ring_size)?.value;
         let memory_limit = given!("memory-limit", memory_limit, "256MiB");
-        let flow_memory = flow_memory(memory_limit, ring_size)?;
+        let report_memory = report.as_ref().map_or(0, |_| QUEUE_OCTETS as u64);
+        let flow_memory = flow_memory(memory_limit, ring_size, report_memory)?;
 
         Ok(Self {
             iface,
@@ -197,6 +237,8 @@ impl Config {
             summary: given!("summary", summary)
                 .map(|given| given.parse(|text| Ok(PathBuf::from(text))))
                 .transpose()?,
+            compare,
+            report,
             duration: given!("duration", duration)
                 .map(|given| given.parse(positive_duration))
                 .transpose()?
@@ -217,7 +259,7 @@ impl Config {
             pace: given!("pace", pace, "as-captured").parse(choice)?.value,
             flow_memory,
             max_flows: given!("max-flows", max_flows, "200000").parse(max_flows)?.value,
-            live: given!("live", live, "auto").parse(choice)?.value,
+            live: if takes_stdout { Live::Off } else { live.value },
             log_format: given!("log-format", log_format, "text").parse(choice)?.value,
             verbose: flags.verbose.max(file.verbose),
         })
@@ -398,9 +440,9 @@ const PROCESS_MEMORY: u64 = 16 << 20;
 /// Less would not hold a few flows with a full window.
 const FLOW_MEMORY_MIN: u64 = 4 << 20;
 
-fn flow_memory(limit: Setting<()>, ring_size: u32) -> Result<usize, Refusal> {
+fn flow_memory(limit: Setting<()>, ring_size: u32, besides: u64) -> Result<usize, Refusal> {
     // Two rings, each mapped twice in a row (kernel 5.8), and so counted twice as resident.
-    let taken = PROCESS_MEMORY + 4 * u64::from(ring_size);
+    let taken = PROCESS_MEMORY + 4 * u64::from(ring_size) + besides;
     limit
         .parse(|text| match size(text)?.checked_sub(taken) {
             Some(left) if left >= FLOW_MEMORY_MIN => usize::try_from(left)

@@ -19,36 +19,52 @@ use crate::kernel;
 use crate::live::Live;
 use crate::notice::Notices;
 use crate::report::Snapshot;
+use crate::report::jsonl::Reopen;
 use crate::services::{own_addresses, service_keys};
 use crate::supervisor::Supervisor;
-use crate::worker::{Command, Published, Worker};
+use crate::worker::{Command, Worker};
 
 /// How often this host's addresses are looked at.
 const REFRESH: Duration = Duration::from_secs(1);
 
-/// SIGINT and SIGTERM.
+/// SIGINT and SIGTERM; SIGHUP when there is a file that may be renamed.
 pub struct Signals {
     interrupt: Signal,
     terminate: Signal,
+    hangup: Option<Signal>,
+}
+
+/// What a signal asks for.
+enum Wish {
+    Stop,
+    Reopen,
 }
 
 impl Signals {
-    /// Catches them from now on.
+    /// Catches them from now on; SIGHUP, which ends a process otherwise, when it `reopens`.
     ///
     /// # Errors
     /// When the runtime cannot.
-    pub fn new() -> anyhow::Result<Self> {
+    pub fn new(reopens: bool) -> anyhow::Result<Self> {
         let catch = |kind| signal(kind).context("signals cannot be caught");
         Ok(Self {
             interrupt: catch(SignalKind::interrupt())?,
             terminate: catch(SignalKind::terminate())?,
+            hangup: reopens.then(|| catch(SignalKind::hangup())).transpose()?,
         })
     }
 
-    async fn next(&mut self) {
+    async fn next(&mut self) -> Wish {
+        let hangup = async {
+            match &mut self.hangup {
+                Some(hangup) => hangup.recv().await,
+                None => std::future::pending().await,
+            }
+        };
         tokio::select! {
-            _ = self.interrupt.recv() => {}
-            _ = self.terminate.recv() => {}
+            _ = self.interrupt.recv() => Wish::Stop,
+            _ = self.terminate.recv() => Wish::Stop,
+            _ = hangup => Wish::Reopen,
         }
     }
 }
@@ -67,8 +83,10 @@ pub struct Control<'a> {
     pub signals: Signals,
     /// The worker's ear.
     pub commands: Sender<Command>,
-    /// The worker's mouth.
-    pub published: Published,
+    /// The worker's mouth, and the comparison's.
+    pub sources: http::Sources,
+    /// Who opens the report's file again.
+    pub reopen: Option<Reopen>,
     /// What the programs log, when they can.
     pub kernel_log: Option<EbpfLogger<&'static dyn log::Log>>,
 }
@@ -85,9 +103,9 @@ impl Control<'_> {
     ) -> anyhow::Result<Snapshot> {
         let mut done = spawn(worker)?;
         if let Some(listener) = listener {
-            let published = self.published.clone();
+            let sources = self.sources.clone();
             tokio::spawn(async move {
-                if let Err(error) = http::serve(listener, published).await {
+                if let Err(error) = http::serve(listener, sources).await {
                     tracing::error!("{error:#}");
                 }
             });
@@ -107,10 +125,14 @@ impl Control<'_> {
             tokio::select! {
                 last = &mut done => break last.context("the worker panicked")?,
                 () = supervisor.tick() => {
-                    let age = kernel::now().since(self.published.load().at);
+                    let age = kernel::now().since(self.sources.published.load().at);
                     supervisor.tell(age, &mirroring);
                 }
-                () = self.signals.next() => {
+                wish = self.signals.next() => {
+                    if let (Wish::Reopen, Some(reopen)) = (wish, &self.reopen) {
+                        reopen.ask();
+                        continue;
+                    }
                     supervisor.stopping("open sessions come to their end");
                     self.stop(stopping);
                     stopping = true;
@@ -120,9 +142,9 @@ impl Control<'_> {
                     self.stop(stopping);
                     stopping = true;
                 }
-                _ = show.tick() => live.show(&self.published.load_full()),
+                _ = show.tick() => live.show(&self.sources.published.load_full()),
                 _ = refresh.tick() => {
-                    notices.look(&self.published.load());
+                    notices.look(&self.sources.published.load());
                     if !stopping {
                         self.refresh().await;
                     }

@@ -9,17 +9,20 @@ use std::sync::mpsc;
 
 use ::log::LevelFilter;
 use anyhow::Context as _;
+use shadow_engine::compare::Noise;
 use shadow_engine::{ClientAddress, Engine, EngineConfig, Source};
 
 use crate::cli;
+use crate::compare::{self, Compared};
 use crate::config::{Config, HostPort, SourceMode};
 use crate::control;
 use crate::host::{Host, Netlink, Route, addresses};
+use crate::http;
 use crate::kernel::{KernelError, LoadOptions, Pinning, Programs};
 use crate::live;
 use crate::lock::{self, Locks};
 use crate::preflight::{self, Plan};
-use crate::report::{Snapshot, summary};
+use crate::report::{Outcome, Snapshot, summary};
 use crate::services::{guard_rule, own_addresses, service_keys};
 use crate::setting::{Refusal, Setting};
 use crate::worker::{Published, Worker};
@@ -41,30 +44,47 @@ pub fn run(config: Config) -> anyhow::Result<()> {
 }
 
 async fn mirror(config: &Config) -> anyhow::Result<()> {
-    let Prepared { plan, listener, summary, netlink, _locks } = Prepared::new(config).await?;
+    let Prepared { plan, listener, summary, report, noise, netlink, _locks } =
+        Prepared::new(config).await?;
+    let renames = report.is_some() && !config.takes_stdout();
+    let reopen = report.as_ref().map(|report| report.writer.reopen());
     // Before the attachment, so that an early signal finds somebody to detach it.
-    let signals = control::Signals::new()?;
+    let signals = control::Signals::new(renames)?;
     let own = addresses(&netlink.interfaces().await?);
     let mut programs = attach(config, &plan, &own)?;
     let kernel_log = programs.take_log(::log::logger());
     let engine = Engine::new(engine_config(config, &plan)?);
     let published = Published::default();
+    let (_exchanges, comparing) = compare::start(&config.compare, noise, report)?.unzip();
     let (commands, receiver) = mpsc::channel();
     let worker = Worker::new(programs, engine, receiver, Arc::clone(&published))?;
     announce(config, &plan);
     let guards: Vec<_> = plan.guards.iter().map(|guard| guard.name.as_str()).collect();
     let guards = guards.join(", ");
     let taps = plan.taps;
-    let control =
-        control::Control { config, netlink, taps, own, signals, commands, published, kernel_log };
+    let seen = comparing.as_ref().map(compare::Thread::seen);
+    let sources = http::Sources { published, seen };
+    let control = control::Control {
+        config,
+        netlink,
+        taps,
+        own,
+        signals,
+        commands,
+        sources,
+        reopen,
+        kernel_log,
+    };
     let last = control.run(worker, listener).await?;
+    // The worker is gone, and with it the only way in: the thread ends when it has compared the rest.
+    let compared = comparing.map(compare::Thread::join);
     if config.source.value != SourceMode::Own && !config.dry_run {
         tracing::info!(
             "the guard stays on {guards}, lest the shadow's last answers reach clients; \
              `shadowtap guard remove` takes it down"
         );
     }
-    finish(&last, summary)
+    finish(config, &last, compared.as_deref(), summary)
 }
 
 /// Loads the programs, tells them what to select, and only then attaches them.
@@ -166,21 +186,32 @@ fn announce(config: &Config, plan: &Plan) {
     );
 }
 
-/// The last words: the file first, which scripts read, then the text.
-fn finish(last: &Snapshot, file: Option<(Setting<PathBuf>, File)>) -> anyhow::Result<()> {
+/// The last words: the files first, which scripts read, then the text, then the judgement.
+fn finish(
+    config: &Config,
+    last: &Snapshot,
+    compared: Option<&Compared>,
+    file: Option<(Setting<PathBuf>, File)>,
+) -> anyhow::Result<()> {
+    let outcome = Outcome::of(&config.compare, compared);
     if let Some((setting, mut file)) = file {
-        let json = serde_json::to_string_pretty(&summary::json(last))?;
+        let json = serde_json::to_string_pretty(&summary::json(last, compared, &outcome))?;
         file.set_len(0)
             .and_then(|()| writeln!(file, "{json}"))
             .with_context(|| format!("{setting}: the summary cannot be written"))?;
     }
+    let text = summary::text(last, compared);
     // A reader who has left does not make the run a failure.
-    let _ = writeln!(io::stdout(), "{}", summary::text(last));
+    let _ = if config.takes_stdout() {
+        writeln!(io::stderr(), "{text}")
+    } else {
+        writeln!(io::stdout(), "{text}")
+    };
     if let Err(imbalance) = last.check() {
         debug_assert!(false, "{imbalance}");
         tracing::warn!("{imbalance}");
     }
-    Ok(())
+    outcome.into_result()
 }
 
 /// What is held before the first attachment.
@@ -189,6 +220,8 @@ struct Prepared {
     plan: Plan,
     listener: Option<TcpListener>,
     summary: Option<(Setting<PathBuf>, File)>,
+    report: Option<compare::Report>,
+    noise: Noise,
     netlink: Netlink,
     _locks: Locks,
 }
@@ -204,7 +237,10 @@ impl Prepared {
         let locks = Locks::take(config, shadow, Path::new(lock::DIRECTORY))?;
         let listener = config.listen.as_ref().map(listen).transpose()?;
         let summary = config.summary.as_ref().map(create).transpose()?;
-        Ok(Self { plan, listener, summary, netlink, _locks: locks })
+        let noise = compare::read_noise(&config.compare)?;
+        // Last, for it begins a thread.
+        let report = config.report.as_ref().map(compare::Report::open).transpose()?;
+        Ok(Self { plan, listener, summary, report, noise, netlink, _locks: locks })
     }
 }
 

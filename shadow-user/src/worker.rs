@@ -218,6 +218,7 @@ impl Worker {
             kernel: self.counters.clone(),
             sends: *self.sender.stats(),
             lag: self.lag.clone(),
+            sessions: self.engine.sessions(),
             memory: self.engine.memory(),
             resident: resident(),
         };

@@ -1,15 +1,21 @@
 //! The figures of a run. Metrics and summary are rendered from the same list, so that
 //! they cannot disagree.
 
+mod both;
+mod comparisons;
+mod exposition;
 pub mod jsonl;
 mod lag;
 pub mod metrics;
+mod outcome;
 mod snapshot;
 pub mod summary;
 
 use shadow_common::{Counter, GuardCounter, TapCounter};
 
+pub use exposition::Exposition;
 pub use lag::Lag;
+pub use outcome::Outcome;
 pub use snapshot::{Phase, Snapshot};
 
 /// The version in metrics and summary.
@@ -142,7 +148,7 @@ fn requests(list: &mut List, snapshot: &Snapshot) {
 }
 
 fn shadow(list: &mut List, snapshot: &Snapshot) {
-    let Snapshot { books, sends, kernel, .. } = snapshot;
+    let Snapshot { books, sends, .. } = snapshot;
     let replies = &books.replies;
     list.count("replies.captured", "Packets of the shadow that were captured", replies.captured);
     list.count("replies.used", "Packets of the shadow that reached a session", replies.used);
@@ -154,14 +160,7 @@ fn shadow(list: &mut List, snapshot: &Snapshot) {
     list.reasons(
         "replies.lost",
         "Packets of the shadow that were dropped without a copy",
-        kernel
-            .guard
-            .iter()
-            .filter(|(counter, _)| {
-                use GuardCounter::{Captured, Icmp, IcmpForeign};
-                !matches!(counter, Captured | Icmp | IcmpForeign)
-            })
-            .map(|(counter, count)| (counter.label(), count)),
+        replies_lost(snapshot),
     );
     list.count("gates.gated", "Turns that waited for the shadow's answer", books.gates.gated);
     list.count("gates.timed_out", "Turns that waited too long", books.gates.timed_out);
@@ -180,6 +179,15 @@ fn shadow(list: &mut List, snapshot: &Snapshot) {
         "Packets that the kernel did not take; TCP sends them again",
         sends.iter_unsent().map(|(reason, count)| (reason.label(), count)),
     );
+}
+
+/// Packets of the shadow that the guard dropped without a copy, by reason.
+fn replies_lost(snapshot: &Snapshot) -> impl Iterator<Item = (&'static str, u64)> {
+    let counts = snapshot.kernel.guard.iter().filter(|(counter, _)| {
+        use GuardCounter::{Captured, Icmp, IcmpForeign};
+        !matches!(counter, Captured | Icmp | IcmpForeign)
+    });
+    counts.map(|(counter, count)| (counter.label(), count))
 }
 
 struct List(Vec<Figure>);

@@ -60,6 +60,8 @@ pub struct Snapshot {
     pub sends: SendStats,
     /// How long captured packets waited.
     pub lag: Lag,
+    /// Open sessions with the shadow.
+    pub sessions: usize,
     /// Octets that flows buffer.
     pub memory: usize,
     /// Octets of the process in memory.

@@ -212,6 +212,12 @@ impl Engine {
         &self.books
     }
 
+    /// Open sessions with the shadow.
+    #[must_use]
+    pub fn sessions(&self) -> usize {
+        self.flows.sessions()
+    }
+
     /// Octets that all flows together buffer.
     #[must_use]
     pub fn memory(&self) -> usize {

@@ -1,0 +1,170 @@
+//! The thread that compares: takes what the worker hands out, judges it, and tells whoever wants to
+//! know. Bodies are decoded and parsed here, beside the path of packets and below its priority; when
+//! it does not keep up, the worker sheds exchanges and counts them.
+
+mod files;
+mod legs;
+mod results;
+
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
+use std::thread::{self, JoinHandle};
+use std::time::Duration;
+
+use anyhow::Context as _;
+use arc_swap::ArcSwap;
+use shadow_engine::compare::{Comparer, Noise, Tallies};
+use shadow_engine::exchange::{Depth, Exchange};
+use shadow_engine::time::Instant;
+
+use crate::report::jsonl::{self, Wall, Written};
+use crate::{config, kernel};
+
+pub use files::{Report, read_noise};
+pub use legs::{Answer, LEGS, Legs, Times, label};
+pub use results::{Differences, Results, Verdicts};
+
+/// What has been compared so far, for whoever wants to look.
+pub type Seen = Arc<ArcSwap<Compared>>;
+
+/// Exchanges that wait to be compared.
+pub const QUEUE: usize = 1 << 10;
+
+/// How often what was compared is published.
+const PUBLISH_EVERY: Duration = Duration::from_millis(250);
+
+/// Behind everything that production does.
+const NICE: i32 = 10;
+
+/// How long the report's writer may take when all is over.
+const LAST_LINES: Duration = Duration::from_secs(2);
+
+/// One moment of the comparison.
+#[derive(Clone, Debug, Default)]
+pub struct Compared {
+    /// When this was written.
+    pub at: Instant,
+    /// Verdicts, fields and endpoints.
+    pub tallies: Tallies,
+    /// Verdicts by endpoint, statuses side by side, differences by kind.
+    pub results: Results,
+    /// Requests and their times by leg.
+    pub legs: Legs,
+    /// Exchanges that `--report-only` or `--report-sample` left out.
+    pub left_out: u64,
+    /// What has become of the report's lines, where there is a report.
+    pub report: Option<Written>,
+}
+
+/// What a comparison needs besides exchanges.
+#[derive(Debug)]
+struct Comparing {
+    comparer: Comparer,
+    noise: Noise,
+    report: Option<Report>,
+    seen: Seen,
+}
+
+/// The running thread.
+#[derive(Debug)]
+pub struct Thread {
+    handle: JoinHandle<()>,
+    seen: Seen,
+}
+
+/// Starts the thread, unless nothing is to be compared. Exchanges go in by the sender, and the thread
+/// ends when that is gone.
+///
+/// # Errors
+/// When the kernel gives none.
+pub fn start(
+    config: &config::Compare,
+    noise: Noise,
+    report: Option<Report>,
+) -> anyhow::Result<Option<(SyncSender<Exchange>, Thread)>> {
+    if config.depth == Depth::Off {
+        return Ok(None);
+    }
+    // Routes that cover the same paths were refused before.
+    let comparer = Comparer::new(config.rules.clone())?;
+    let (exchanges, receiver) = sync_channel(QUEUE);
+    let seen = Seen::default();
+    let comparing = Comparing { comparer, noise, report, seen: Arc::clone(&seen) };
+    let handle = thread::Builder::new()
+        .name("shadowtap-compare".to_owned())
+        .spawn(move || {
+            // Of this thread alone (setpriority(2), "C library/kernel differences").
+            let _ = rustix::process::setpriority_process(None, NICE);
+            comparing.run(&receiver)
+        })
+        .context("the comparing thread does not start")?;
+    Ok(Some((exchanges, Thread { handle, seen })))
+}
+
+impl Comparing {
+    fn run(mut self, exchanges: &Receiver<Exchange>) {
+        let wall = Wall::now();
+        let mut compared = Compared::default();
+        let mut line = Vec::new();
+        let mut next = kernel::now() + PUBLISH_EVERY;
+        loop {
+            match exchanges.recv_timeout(next.since(kernel::now())) {
+                Ok(exchange) => self.take(&exchange, wall, &mut line, &mut compared),
+                Err(RecvTimeoutError::Timeout) => {}
+                Err(RecvTimeoutError::Disconnected) => break,
+            }
+            if kernel::now() >= next {
+                compared.report = self.report.as_ref().map(|report| report.writer.written());
+                self.publish(&mut compared);
+                next = kernel::now() + PUBLISH_EVERY;
+            }
+        }
+        compared.report = self.report.take().map(|report| report.writer.finish(LAST_LINES));
+        self.publish(&mut compared);
+    }
+
+    fn take(&mut self, exchange: &Exchange, wall: Wall, line: &mut Vec<u8>, to: &mut Compared) {
+        let comparison = self.comparer.compare(exchange, &self.noise);
+        to.tallies.add(exchange, &comparison);
+        to.results.add(exchange, &comparison);
+        to.legs.add(exchange, &comparison.endpoint);
+        let Some(report) = &mut self.report else { return };
+        if !report.pick.take(comparison.verdict) {
+            to.left_out += 1;
+            return;
+        }
+        report.writer.offer(|| {
+            line.clear();
+            if let Err(error) = jsonl::write(line, wall, exchange, &comparison, report.bodies) {
+                // Writing to memory does not fail, and every value of ours has its JSON.
+                debug_assert!(false, "{error}");
+            }
+            line.push(b'\n');
+            line.clone()
+        });
+    }
+
+    fn publish(&self, compared: &mut Compared) {
+        compared.at = kernel::now();
+        self.seen.store(Arc::new(compared.clone()));
+    }
+}
+
+impl Thread {
+    /// Where its moments are published.
+    #[must_use]
+    pub fn seen(&self) -> Seen {
+        Arc::clone(&self.seen)
+    }
+
+    /// Waits until all that was handed in is compared and reported; the last moment.
+    #[must_use]
+    pub fn join(self) -> Arc<Compared> {
+        if self.handle.join().is_err() {
+            tracing::error!(
+                "the comparing thread panicked; what it had published last is what counts"
+            );
+        }
+        self.seen.load_full()
+    }
+}

@@ -1,0 +1,88 @@
+//! The settings of the report of exchanges.
+
+use shadow_engine::exchange::Depth;
+
+use super::{Compare, Parsed, boolean, choice, wrong};
+use crate::cli::Live;
+use crate::report::jsonl::{Only, Share, Target};
+use crate::setting::{Origin, Refusal, Setting};
+
+/// Where exchanges are reported, and which.
+#[derive(Clone, Debug)]
+pub struct Report {
+    /// Where.
+    pub target: Setting<Target>,
+    /// Which verdicts.
+    pub only: Only,
+    /// How many of them.
+    pub share: Share,
+    /// Whether bodies and values are shown.
+    pub bodies: bool,
+}
+
+/// What was given.
+pub(super) struct Given {
+    pub target: Option<Setting<()>>,
+    pub only: Option<Setting<()>>,
+    pub sample: Option<Setting<()>>,
+    pub bodies: Option<Setting<()>>,
+}
+
+impl Report {
+    pub(super) fn merge(given: Given) -> Result<Option<Self>, Refusal> {
+        let Given { target, only, sample, bodies } = given;
+        let Some(target) = target else {
+            return match [only, sample, bodies].into_iter().flatten().next() {
+                Some(lonely) => Err(lonely.refuse("there is no report", "add --report FILE")),
+                None => Ok(None),
+            };
+        };
+        let only = only.map(|given| given.parse(choice)).transpose()?;
+        let share = sample.map(|given| given.parse(percent)).transpose()?;
+        let bodies = bodies.map(|given| given.parse(boolean)).transpose()?;
+        Ok(Some(Self {
+            target: target.parse(file_or_stdout)?,
+            only: only.map_or(Only::All, |setting| setting.value),
+            share: share.map_or(Share::WHOLE, |setting| setting.value),
+            bodies: bodies.is_some_and(|setting| setting.value),
+        }))
+    }
+
+    /// Whether it goes together with the others.
+    pub(super) fn check(&self, compare: &Compare, live: &Setting<Live>) -> Result<(), Refusal> {
+        if compare.depth == Depth::Off {
+            let remedy = "give --compare status or --compare body";
+            return Err(self.target.refuse("nothing is compared with --compare off", remedy));
+        }
+        let is_asked_for = live.origin != Origin::Default && live.value != Live::Off;
+        if self.target.value == Target::Stdout && is_asked_for {
+            return Err(live.refuse(
+                "standard output has the report",
+                "give --live off, or a file to --report",
+            ));
+        }
+        Ok(())
+    }
+
+    /// Whether standard output is the report's.
+    #[must_use]
+    pub fn takes_stdout(&self) -> bool {
+        self.target.value == Target::Stdout
+    }
+}
+
+fn file_or_stdout(text: &str) -> Parsed<Target> {
+    match text {
+        "" => wrong("is no file", "give a file, or - for standard output"),
+        "-" => Ok(Target::Stdout),
+        path => Ok(Target::File(path.into())),
+    }
+}
+
+fn percent(text: &str) -> Parsed<Share> {
+    let share = text.strip_suffix('%').and_then(|number| number.trim().parse::<f64>().ok());
+    match share.and_then(|percent| Share::new(percent / 100.0)) {
+        Some(share) => Ok(share),
+        None => wrong("is no share", "give more than 0% and up to 100%, as 1%"),
+    }
+}
