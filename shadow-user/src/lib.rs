@@ -5,6 +5,7 @@ use std::process::ExitCode;
 use clap::Parser as _;
 
 pub mod cli;
+pub mod comparing;
 pub mod config;
 pub mod control;
 pub mod guard;

@@ -6,16 +6,19 @@ use std::net::{IpAddr, SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::mpsc;
+use std::thread;
 
 use ::log::LevelFilter;
 use anyhow::Context as _;
+use shadow_engine::exchange::{Depth, Limits};
 use shadow_engine::{ClientAddress, Engine, EngineConfig, Source};
 
 use crate::cli;
-use crate::config::{Config, HostPort, SourceMode};
+use crate::comparing;
+use crate::config::{Config, HostPort, SourceMode, tracked_flows};
 use crate::control;
 use crate::host::{Host, Netlink, Route, addresses};
-use crate::kernel::{KernelError, LoadOptions, Pinning, Programs};
+use crate::kernel::{KernelError, LoadOptions, Pinning, Programs, ResponseOptions};
 use crate::live;
 use crate::lock::{self, Locks};
 use crate::preflight::{self, Plan};
@@ -50,7 +53,13 @@ async fn mirror(config: &Config) -> anyhow::Result<()> {
     let engine = Engine::new(engine_config(config, &plan)?);
     let published = Published::default();
     let (commands, receiver) = mpsc::channel();
-    let worker = Worker::new(programs, engine, receiver, Arc::clone(&published))?;
+    let (sender, exchanges) = comparing::queue();
+    let worker = Worker::new(programs, engine, receiver, sender, Arc::clone(&published))?;
+    // Nobody looks at them yet. It ends with the worker, which has the other end.
+    let comparing = thread::Builder::new()
+        .name("comparing".to_owned())
+        .spawn(move || exchanges.for_each(drop))
+        .context("the comparing thread does not start")?;
     announce(config, &plan);
     let guards: Vec<_> = plan.guards.iter().map(|guard| guard.name.as_str()).collect();
     let guards = guards.join(", ");
@@ -58,6 +67,9 @@ async fn mirror(config: &Config) -> anyhow::Result<()> {
     let control =
         control::Control { config, netlink, taps, own, signals, commands, published, kernel_log };
     let last = control.run(worker, listener).await?;
+    if comparing.join().is_err() {
+        tracing::error!("the comparing thread panicked");
+    }
     if config.source.value != SourceMode::Own && !config.dry_run {
         tracing::info!(
             "the guard stays on {guards}, lest the shadow's last answers reach clients; \
@@ -73,6 +85,10 @@ fn attach(config: &Config, plan: &Plan, own: &[IpAddr]) -> anyhow::Result<Progra
     let mut programs = Programs::load(LoadOptions {
         requests_bytes: config.ring_size,
         replies_bytes: config.ring_size,
+        responses: (config.compare != cli::Compare::Off).then(|| ResponseOptions {
+            bytes: config.ring_size,
+            flows: tracked_flows(config.max_flows),
+        }),
         log_level: match config.verbose {
             0 => LevelFilter::Warn,
             1 => LevelFilter::Info,
@@ -93,6 +109,12 @@ fn attach(config: &Config, plan: &Plan, own: &[IpAddr]) -> anyhow::Result<Progra
         // The guard before the tap: nothing is sent that is not guarded.
         for guard in &plan.guards {
             attach_guard(&mut programs, &guard.name, &pinning)?;
+        }
+    }
+    if config.compare != cli::Compare::Off {
+        // Before the other half: no request is noted whose answer is not seen.
+        for tap in &plan.taps {
+            programs.attach_tap_out(&tap.name)?;
         }
     }
     for tap in &plan.taps {
@@ -147,6 +169,14 @@ fn engine_config(config: &Config, plan: &Plan) -> anyhow::Result<EngineConfig> {
             cli::Pace::Off => shadow_engine::Pace::Off,
         },
         dry_run: config.dry_run,
+        exchanges: Limits {
+            depth: match config.compare {
+                cli::Compare::Off => Depth::Off,
+                cli::Compare::Status => Depth::Status,
+                cli::Compare::Body => Depth::Body,
+            },
+            ..Limits::default()
+        },
         ..EngineConfig::new(plan.shadow, plan.route.source, secret)
     })
 }
