@@ -6,6 +6,7 @@ use clap::Parser as _;
 
 pub mod cli;
 pub mod compare;
+pub mod comparing;
 pub mod config;
 pub mod control;
 pub mod guard;

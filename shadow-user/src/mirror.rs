@@ -6,19 +6,22 @@ use std::net::{IpAddr, SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::mpsc;
+use std::thread;
 
 use ::log::LevelFilter;
 use anyhow::Context as _;
-use shadow_engine::compare::Noise;
+use shadow_engine::compare::Learnt;
+use shadow_engine::exchange::{Depth, Limits};
 use shadow_engine::{ClientAddress, Engine, EngineConfig, Source};
 
 use crate::cli;
 use crate::compare::{self, Compared};
-use crate::config::{Config, HostPort, SourceMode};
+use crate::comparing;
+use crate::config::{Config, HostPort, SourceMode, tracked_flows};
 use crate::control;
 use crate::host::{Host, Netlink, Route, addresses};
 use crate::http;
-use crate::kernel::{KernelError, LoadOptions, Pinning, Programs};
+use crate::kernel::{KernelError, LoadOptions, Pinning, Programs, ResponseOptions};
 use crate::live;
 use crate::lock::{self, Locks};
 use crate::preflight::{self, Plan};
@@ -44,7 +47,7 @@ pub fn run(config: Config) -> anyhow::Result<()> {
 }
 
 async fn mirror(config: &Config) -> anyhow::Result<()> {
-    let Prepared { plan, listener, summary, report, noise, netlink, _locks } =
+    let Prepared { plan, listener, summary, report, learnt, learning, netlink, _locks } =
         Prepared::new(config).await?;
     let renames = report.is_some() && !config.takes_stdout();
     let reopen = report.as_ref().map(|report| report.writer.reopen());
@@ -55,15 +58,17 @@ async fn mirror(config: &Config) -> anyhow::Result<()> {
     let kernel_log = programs.take_log(::log::logger());
     let engine = Engine::new(engine_config(config, &plan)?);
     let published = Published::default();
-    let (_exchanges, comparing) = compare::start(&config.compare, noise, report)?.unzip();
     let (commands, receiver) = mpsc::channel();
-    let worker = Worker::new(programs, engine, receiver, Arc::clone(&published))?;
+    let (sender, exchanges) = comparing::queue();
+    let worker = Worker::new(programs, engine, receiver, sender, Arc::clone(&published))?;
+    // It ends with the worker, which has the other end.
+    let comparing = compare::start(config, learnt, report, exchanges)?;
     announce(config, &plan);
     let guards: Vec<_> = plan.guards.iter().map(|guard| guard.name.as_str()).collect();
     let guards = guards.join(", ");
     let taps = plan.taps;
-    let seen = comparing.as_ref().map(compare::Thread::seen);
-    let sources = http::Sources { published, seen };
+    let is_compared = config.compare != cli::Compare::Off;
+    let sources = http::Sources { published, seen: is_compared.then(|| comparing.seen()) };
     let control = control::Control {
         config,
         netlink,
@@ -77,14 +82,20 @@ async fn mirror(config: &Config) -> anyhow::Result<()> {
     };
     let last = control.run(worker, listener).await?;
     // The worker is gone, and with it the only way in: the thread ends when it has compared the rest.
-    let compared = comparing.map(compare::Thread::join);
+    let compared = comparing.join();
     if config.source.value != SourceMode::Own && !config.dry_run {
         tracing::info!(
             "the guard stays on {guards}, lest the shadow's last answers reach clients; \
              `shadowtap guard remove` takes it down"
         );
     }
-    finish(config, &last, compared.as_deref(), summary)
+    let compared = is_compared.then_some(&*compared);
+    if let (Some((setting, mut file)), Some(compared)) = (learning, compared) {
+        file.set_len(0)
+            .and_then(|()| file.write_all(compared.tallies.learn().write().as_bytes()))
+            .with_context(|| format!("{setting}: the noise cannot be written"))?;
+    }
+    finish(config, &last, compared, summary)
 }
 
 /// Loads the programs, tells them what to select, and only then attaches them.
@@ -93,6 +104,10 @@ fn attach(config: &Config, plan: &Plan, own: &[IpAddr]) -> anyhow::Result<Progra
     let mut programs = Programs::load(LoadOptions {
         requests_bytes: config.ring_size,
         replies_bytes: config.ring_size,
+        responses: (config.compare != cli::Compare::Off).then(|| ResponseOptions {
+            bytes: config.ring_size,
+            flows: tracked_flows(config.max_flows),
+        }),
         log_level: match config.verbose {
             0 => LevelFilter::Warn,
             1 => LevelFilter::Info,
@@ -113,6 +128,12 @@ fn attach(config: &Config, plan: &Plan, own: &[IpAddr]) -> anyhow::Result<Progra
         // The guard before the tap: nothing is sent that is not guarded.
         for guard in &plan.guards {
             attach_guard(&mut programs, &guard.name, &pinning)?;
+        }
+    }
+    if config.compare != cli::Compare::Off {
+        // Before the other half: no request is noted whose answer is not seen.
+        for tap in &plan.taps {
+            programs.attach_tap_out(&tap.name)?;
         }
     }
     for tap in &plan.taps {
@@ -167,6 +188,14 @@ fn engine_config(config: &Config, plan: &Plan) -> anyhow::Result<EngineConfig> {
             cli::Pace::Off => shadow_engine::Pace::Off,
         },
         dry_run: config.dry_run,
+        exchanges: Limits {
+            depth: match config.compare {
+                cli::Compare::Off => Depth::Off,
+                cli::Compare::Status => Depth::Status,
+                cli::Compare::Body => Depth::Body,
+            },
+            ..Limits::default()
+        },
         ..EngineConfig::new(plan.shadow, plan.route.source, secret)
     })
 }
@@ -193,7 +222,7 @@ fn finish(
     compared: Option<&Compared>,
     file: Option<(Setting<PathBuf>, File)>,
 ) -> anyhow::Result<()> {
-    let outcome = Outcome::of(&config.compare, compared);
+    let outcome = Outcome::of(&config.judge, compared);
     if let Some((setting, mut file)) = file {
         let json = serde_json::to_string_pretty(&summary::json(last, compared, &outcome))?;
         file.set_len(0)
@@ -221,7 +250,8 @@ struct Prepared {
     listener: Option<TcpListener>,
     summary: Option<(Setting<PathBuf>, File)>,
     report: Option<compare::Report>,
-    noise: Noise,
+    learnt: Option<Learnt>,
+    learning: Option<(Setting<PathBuf>, File)>,
     netlink: Netlink,
     _locks: Locks,
 }
@@ -237,10 +267,11 @@ impl Prepared {
         let locks = Locks::take(config, shadow, Path::new(lock::DIRECTORY))?;
         let listener = config.listen.as_ref().map(listen).transpose()?;
         let summary = config.summary.as_ref().map(create).transpose()?;
-        let noise = compare::read_noise(&config.compare)?;
+        let learnt = compare::read_noise(&config.judge)?;
+        let learning = compare::create_noise(&config.judge)?;
         // Last, for it begins a thread.
         let report = config.report.as_ref().map(compare::Report::open).transpose()?;
-        Ok(Self { plan, listener, summary, report, noise, netlink, _locks: locks })
+        Ok(Self { plan, listener, summary, report, learnt, learning, netlink, _locks: locks })
     }
 }
 

@@ -1,9 +1,10 @@
 //! The files of a comparison: opened before anything is attached, so that a run does not end with
 //! nothing to show.
 
+use std::fs::{File, OpenOptions};
 use std::path::PathBuf;
 
-use shadow_engine::compare::Noise;
+use shadow_engine::compare::Learnt;
 
 use crate::config;
 use crate::report::jsonl::{Pick, Sink, Writer};
@@ -38,10 +39,40 @@ impl Report {
     }
 }
 
-/// The noise that is known.
+/// The noise that an earlier run has learnt.
 ///
 /// # Errors
 /// When the file cannot be read, or is none of `--learn-noise`.
-pub fn read_noise(_config: &config::Compare) -> Result<Noise, Refusal> {
-    Ok(Noise::default())
+pub fn read_noise(config: &config::Judge) -> Result<Option<Learnt>, Refusal> {
+    let Some(setting) = &config.noise else { return Ok(None) };
+    let octets = std::fs::read(&setting.value).map_err(|error| {
+        let remedy = "give a file that --learn-noise has written";
+        setting.refuse(format!("cannot be read: {error}"), remedy)
+    })?;
+    match Learnt::read(&octets) {
+        Ok(learnt) => Ok(Some(learnt)),
+        Err(error) => {
+            let text = error.to_string();
+            let (what, remedy) = text.split_once("; ").unwrap_or((&text, "learn it again"));
+            Err(setting.refuse(format!("is {what}"), remedy))
+        }
+    }
+}
+
+/// The file that noise is written to at the end.
+///
+/// # Errors
+/// When it cannot be written.
+pub fn create_noise(
+    config: &config::Judge,
+) -> Result<Option<(Setting<PathBuf>, File)>, Refusal> {
+    let Some(setting) = &config.learn_noise else { return Ok(None) };
+    let file = OpenOptions::new().write(true).create(true).truncate(false).open(&setting.value);
+    let file = file.map_err(|error| {
+        setting.refuse(
+            format!("cannot be written: {error}"),
+            "give a file in a directory that exists and is writable",
+        )
+    })?;
+    Ok(Some((setting.clone(), file)))
 }

@@ -7,28 +7,30 @@ mod legs;
 mod results;
 
 use std::sync::Arc;
-use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
+use std::sync::mpsc::RecvTimeoutError;
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
 use anyhow::Context as _;
 use arc_swap::ArcSwap;
-use shadow_engine::compare::{Comparer, Noise, Tallies};
-use shadow_engine::exchange::{Depth, Exchange};
+use shadow_engine::compare::{Comparer, Learnt, Noise, Tallies, TallyBounds, Thresholds};
+use shadow_engine::exchange::Exchange;
 use shadow_engine::time::Instant;
 
+use crate::comparing::Exchanges;
+use crate::config::Config;
+use crate::kernel;
 use crate::report::jsonl::{self, Wall, Written};
-use crate::{config, kernel};
 
-pub use files::{Report, read_noise};
+pub use files::{Report, create_noise, read_noise};
 pub use legs::{Answer, LEGS, Legs, Times, label};
 pub use results::{Differences, Results, Verdicts};
 
 /// What has been compared so far, for whoever wants to look.
 pub type Seen = Arc<ArcSwap<Compared>>;
 
-/// Exchanges that wait to be compared.
-pub const QUEUE: usize = 1 << 10;
+/// Octets of exchanges that are kept to be looked at.
+const EXAMPLES: usize = 4 << 20;
 
 /// How often what was compared is published.
 const PUBLISH_EVERY: Duration = Duration::from_millis(250);
@@ -40,11 +42,11 @@ const NICE: i32 = 10;
 const LAST_LINES: Duration = Duration::from_secs(2);
 
 /// One moment of the comparison.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 pub struct Compared {
     /// When this was written.
     pub at: Instant,
-    /// Verdicts, fields and endpoints.
+    /// What the comparisons add up to, by endpoint and field, with examples.
     pub tallies: Tallies,
     /// Verdicts by endpoint, statuses side by side, differences by kind.
     pub results: Results,
@@ -56,10 +58,32 @@ pub struct Compared {
     pub report: Option<Written>,
 }
 
-/// What a comparison needs besides exchanges.
-#[derive(Debug)]
+impl Default for Compared {
+    fn default() -> Self {
+        Self::new(TallyBounds::default())
+    }
+}
+
+impl Compared {
+    /// Nothing yet.
+    #[must_use]
+    pub fn new(bounds: TallyBounds) -> Self {
+        Self {
+            at: Instant::default(),
+            tallies: Tallies::new(bounds),
+            results: Results::default(),
+            legs: Legs::default(),
+            left_out: 0,
+            report: None,
+        }
+    }
+}
+
 struct Comparing {
     comparer: Comparer,
+    /// Known from a run of `--learn-noise`.
+    learnt: Option<Learnt>,
+    thresholds: Thresholds,
     noise: Noise,
     report: Option<Report>,
     seen: Seen,
@@ -72,51 +96,58 @@ pub struct Thread {
     seen: Seen,
 }
 
-/// Starts the thread, unless nothing is to be compared. Exchanges go in by the sender, and the thread
-/// ends when that is gone.
+/// Starts the thread, which ends when the worker has and nothing is left to compare.
 ///
 /// # Errors
 /// When the kernel gives none.
 pub fn start(
-    config: &config::Compare,
-    noise: Noise,
+    config: &Config,
+    learnt: Option<Learnt>,
     report: Option<Report>,
-) -> anyhow::Result<Option<(SyncSender<Exchange>, Thread)>> {
-    if config.depth == Depth::Off {
-        return Ok(None);
-    }
-    // Routes that cover the same paths were refused before.
-    let comparer = Comparer::new(config.rules.clone())?;
-    let (exchanges, receiver) = sync_channel(QUEUE);
+    exchanges: Exchanges,
+) -> anyhow::Result<Thread> {
     let seen = Seen::default();
-    let comparing = Comparing { comparer, noise, report, seen: Arc::clone(&seen) };
+    let comparing = Comparing {
+        // Routes that cover the same paths were refused before.
+        comparer: Comparer::new(config.judge.rules.clone())?,
+        learnt,
+        thresholds: Thresholds::default(),
+        noise: Noise::default(),
+        report,
+        seen: Arc::clone(&seen),
+    };
+    let bounds = TallyBounds {
+        example_octets: EXAMPLES,
+        bodies: config.report.as_ref().is_some_and(|report| report.bodies),
+        ..TallyBounds::default()
+    };
     let handle = thread::Builder::new()
         .name("shadowtap-compare".to_owned())
         .spawn(move || {
             // Of this thread alone (setpriority(2), "C library/kernel differences").
             let _ = rustix::process::setpriority_process(None, NICE);
-            comparing.run(&receiver)
+            comparing.run(exchanges, Compared::new(bounds));
         })
         .context("the comparing thread does not start")?;
-    Ok(Some((exchanges, Thread { handle, seen })))
+    Ok(Thread { handle, seen })
 }
 
 impl Comparing {
-    fn run(mut self, exchanges: &Receiver<Exchange>) {
+    fn run(mut self, mut exchanges: Exchanges, mut compared: Compared) {
         let wall = Wall::now();
-        let mut compared = Compared::default();
         let mut line = Vec::new();
-        let mut next = kernel::now() + PUBLISH_EVERY;
+        let mut next = kernel::now();
         loop {
-            match exchanges.recv_timeout(next.since(kernel::now())) {
-                Ok(exchange) => self.take(&exchange, wall, &mut line, &mut compared),
-                Err(RecvTimeoutError::Timeout) => {}
-                Err(RecvTimeoutError::Disconnected) => break,
-            }
-            if kernel::now() >= next {
+            let now = kernel::now();
+            if now >= next {
                 compared.report = self.report.as_ref().map(|report| report.writer.written());
                 self.publish(&mut compared);
                 next = kernel::now() + PUBLISH_EVERY;
+            }
+            match exchanges.next_within(next.since(now)) {
+                Ok(exchange) => self.take(&exchange, wall, &mut line, &mut compared),
+                Err(RecvTimeoutError::Timeout) => {}
+                Err(RecvTimeoutError::Disconnected) => break,
             }
         }
         compared.report = self.report.take().map(|report| report.writer.finish(LAST_LINES));
@@ -125,7 +156,7 @@ impl Comparing {
 
     fn take(&mut self, exchange: &Exchange, wall: Wall, line: &mut Vec<u8>, to: &mut Compared) {
         let comparison = self.comparer.compare(exchange, &self.noise);
-        to.tallies.add(exchange, &comparison);
+        to.tallies.record(exchange, &comparison);
         to.results.add(exchange, &comparison);
         to.legs.add(exchange, &comparison.endpoint);
         let Some(report) = &mut self.report else { return };
@@ -144,7 +175,10 @@ impl Comparing {
         });
     }
 
-    fn publish(&self, compared: &mut Compared) {
+    fn publish(&mut self, compared: &mut Compared) {
+        if let Some(learnt) = &self.learnt {
+            self.noise = compared.tallies.noise(Some(learnt), &self.thresholds);
+        }
         compared.at = kernel::now();
         self.seen.store(Arc::new(compared.clone()));
     }

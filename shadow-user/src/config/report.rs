@@ -1,9 +1,8 @@
 //! The settings of the report of exchanges.
 
-use shadow_engine::exchange::Depth;
-
-use super::{Compare, Parsed, boolean, choice, wrong};
-use crate::cli::Live;
+use super::judge::NOTHING;
+use super::{Parsed, boolean, choice, wrong};
+use crate::cli::{Compare, Live};
 use crate::report::jsonl::{Only, Share, Target};
 use crate::setting::{Origin, Refusal, Setting};
 
@@ -49,10 +48,9 @@ impl Report {
     }
 
     /// Whether it goes together with the others.
-    pub(super) fn check(&self, compare: &Compare, live: &Setting<Live>) -> Result<(), Refusal> {
-        if compare.depth == Depth::Off {
-            let remedy = "give --compare status or --compare body";
-            return Err(self.target.refuse("nothing is compared with --compare off", remedy));
+    pub(super) fn check(&self, compare: Compare, live: &Setting<Live>) -> Result<(), Refusal> {
+        if compare == Compare::Off {
+            return Err(self.target.refuse(NOTHING.0, NOTHING.1));
         }
         let is_asked_for = live.origin != Origin::Default && live.value != Live::Off;
         if self.target.value == Target::Stdout && is_asked_for {

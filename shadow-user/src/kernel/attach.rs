@@ -97,11 +97,12 @@ impl Attachments {
         name: &'static str,
         program: &mut SchedClassifier,
         interface: &str,
+        direction: Direction,
     ) -> Result<(), KernelError> {
         let index = interface_index(interface)?;
         let failed = |source| refusal(name, interface, source);
         let id = self
-            .attach_new(program, interface, index, Direction::In, TcHandle::AUTO_ASSIGN)
+            .attach_new(program, interface, index, direction, TcHandle::AUTO_ASSIGN)
             .map_err(failed)?;
         let link = program.take_link(id).map_err(failed)?;
         self.hold(name, interface, Hold::Link { _link: link });

@@ -19,6 +19,6 @@ pub use clock::now;
 pub use counters::{Counts, KernelCounters};
 pub use error::KernelError;
 pub use pin::{PinnedGuard, Pinning};
-pub use programs::{LoadOptions, Programs};
+pub use programs::{LoadOptions, Programs, ResponseOptions};
 pub use rings::{Drained, Rings};
 pub use send::{MAX_BATCH, RawSender, SendStats, Unsent};

@@ -3,7 +3,9 @@
 use std::fmt::Write as _;
 
 use serde_json::{Map, Value as Json, json};
+use shadow_engine::compare::Latency;
 
+use super::summary::time;
 use crate::compare::{Compared, Verdicts};
 
 /// Endpoints that the summary names.
@@ -23,6 +25,10 @@ pub fn json(compared: &Compared) -> Json {
             "exchanges": verdicts.total(),
             "mismatches": verdicts.mismatches(),
             "verdicts": counts(verdicts),
+            "duration_seconds": compared.tallies.endpoint(endpoint).map(|tally| json!({
+                "production": times(&tally.production),
+                "shadow": times(&tally.shadow),
+            })),
         })
     });
     json!({
@@ -30,8 +36,25 @@ pub fn json(compared: &Compared) -> Json {
         "mismatches": results.verdicts.mismatches(),
         "verdicts": counts(&results.verdicts),
         "statuses": statuses,
+        "duration_seconds": {
+            "production": times(&compared.tallies.total().production),
+            "shadow": times(&compared.tallies.total().shadow),
+        },
         "endpoints": results.endpoints.len(),
         "worst": worst.collect::<Vec<_>>(),
+    })
+}
+
+/// Of exchanges that both legs answered.
+fn times(latency: &Latency) -> Json {
+    let seconds = |share| json!(latency.quantile(share).as_secs_f64());
+    json!({
+        "count": latency.count(),
+        "mean": latency.mean().as_secs_f64(),
+        "p50": seconds(0.5),
+        "p90": seconds(0.9),
+        "p99": seconds(0.99),
+        "max": latency.max().as_secs_f64(),
     })
 }
 
@@ -56,6 +79,14 @@ pub fn text(compared: &Compared) -> String {
     if verdicts.paired() != 0 {
         let share = verdicts.mismatches() as f64 / verdicts.paired() as f64 * 100.0;
         let _ = write!(text, ", mismatch {share:.2}%");
+    }
+    let total = compared.tallies.total();
+    if total.shadow.count() != 0 {
+        for (name, latency) in [("production", &total.production), ("shadow", &total.shadow)] {
+            let [p50, p90, p99] = [0.5, 0.9, 0.99].map(|share| time(latency.quantile(share)));
+            let max = time(latency.max());
+            let _ = write!(text, "\n{name:<9} p50 {p50}, p90 {p90}, p99 {p99}, max {max}");
+        }
     }
     let other = results.statuses.iter().filter(|((production, shadow), _)| production != shadow);
     let mut other: Vec<_> = other.collect();

@@ -1,18 +1,19 @@
-//! The settings of the comparison.
+//! The settings of how answers are compared and judged.
 
 use std::path::PathBuf;
 
 use shadow_engine::compare::{FailOn, Ignore, Route, RuleError, Rules, Slower};
-use shadow_engine::exchange::Depth;
 
-use super::{Parsed, wrong};
+use crate::cli::Compare;
 use crate::setting::{Refusal, Setting};
+
+/// What a setting is refused with that needs a comparison.
+pub(super) const NOTHING: (&str, &str) =
+    ("nothing is compared", "give --compare status or --compare body, and no --dry-run");
 
 /// How answers are compared, and what the run is judged by.
 #[derive(Clone, Debug)]
-pub struct Compare {
-    /// How much of the answers is looked at.
-    pub depth: Depth,
+pub struct Judge {
     /// How they are compared.
     pub rules: Rules,
     /// Where noise that was found is written.
@@ -25,7 +26,6 @@ pub struct Compare {
 
 /// What was given.
 pub(super) struct Given {
-    pub depth: Setting<()>,
     pub ignore: Vec<Setting<()>>,
     pub route: Vec<Setting<()>>,
     pub slower: Option<Setting<()>>,
@@ -34,9 +34,8 @@ pub(super) struct Given {
     pub fail_on: Vec<Setting<()>>,
 }
 
-impl Compare {
+impl Judge {
     pub(super) fn merge(given: Given) -> Result<Self, Refusal> {
-        let depth = given.depth.parse(depth)?.value;
         let mut rules = Rules::default();
         for setting in given.ignore {
             rules.ignore(setting.parse(|text| Ignore::parse(text).map_err(parts))?.value);
@@ -58,22 +57,18 @@ impl Compare {
         let path = |given: Option<Setting<()>>| {
             given.map(|given| given.parse(|text| Ok(PathBuf::from(text)))).transpose()
         };
-        let compare = Self {
-            depth,
+        Ok(Self {
             rules,
             learn_noise: path(given.learn_noise)?,
             noise: path(given.noise)?,
             fail_on,
-        };
-        compare.check()?;
-        Ok(compare)
+        })
     }
 
     /// Whether the settings go together.
-    fn check(&self) -> Result<(), Refusal> {
-        if self.depth == Depth::Off {
-            let remedy = "give --compare status or --compare body";
-            let refused = "nothing is compared with --compare off";
+    pub(super) fn check(&self, compare: Compare) -> Result<(), Refusal> {
+        if compare == Compare::Off {
+            let (refused, remedy) = NOTHING;
             if let Some(setting) = self.fail_on.first() {
                 return Err(setting.refuse(refused, remedy));
             }
@@ -82,15 +77,6 @@ impl Compare {
             }
         }
         Ok(())
-    }
-}
-
-fn depth(text: &str) -> Parsed<Depth> {
-    match text {
-        "off" => Ok(Depth::Off),
-        "status" => Ok(Depth::Status),
-        "body" => Ok(Depth::Body),
-        _ => wrong("is not a choice", "give off or status or body"),
     }
 }
 
