@@ -236,8 +236,7 @@ impl Config {
         let memory_limit = given!("memory-limit", memory_limit, "256MiB");
         let max_flows = given!("max-flows", max_flows, "200000").parse(max_flows)?.value;
         let report_memory = report.as_ref().map_or(0, |_| QUEUE_OCTETS as u64);
-        let flow_memory =
-            flow_memory(memory_limit, ring_size, compare, max_flows, report_memory)?;
+        let flow_memory = flow_memory(memory_limit, ring_size, compare, max_flows, report_memory)?;
 
         Ok(Self {
             iface,

@@ -63,9 +63,7 @@ pub fn read_noise(config: &config::Judge) -> Result<Option<Learnt>, Refusal> {
 ///
 /// # Errors
 /// When it cannot be written.
-pub fn create_noise(
-    config: &config::Judge,
-) -> Result<Option<(Setting<PathBuf>, File)>, Refusal> {
+pub fn create_noise(config: &config::Judge) -> Result<Option<(Setting<PathBuf>, File)>, Refusal> {
     let Some(setting) = &config.learn_noise else { return Ok(None) };
     let file = OpenOptions::new().write(true).create(true).truncate(false).open(&setting.value);
     let file = file.map_err(|error| {

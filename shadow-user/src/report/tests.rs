@@ -270,7 +270,8 @@ fn both_legs_are_in_the_metrics() {
 #[test]
 fn the_comparison_is_in_the_summary() {
     let compared = compared();
-    let outcome = Outcome { conditions: vec![("missing>0".into(), Some("missing>0: 1 of 2".into()))] };
+    let outcome =
+        Outcome { conditions: vec![("missing>0".into(), Some("missing>0: 1 of 2".into()))] };
     let summary = summary::json(&snapshot(), Some(&compared), &outcome);
     let flat = flatten(&summary);
     for (key, number) in [

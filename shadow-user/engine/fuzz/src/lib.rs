@@ -4,6 +4,7 @@
 
 pub mod compare;
 pub mod engine;
+pub mod exchange;
 pub mod http;
 pub mod reassembly;
 pub mod wire;
