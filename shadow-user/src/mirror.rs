@@ -6,7 +6,6 @@ use std::net::{IpAddr, SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::mpsc;
-use std::thread;
 
 use ::log::LevelFilter;
 use anyhow::Context as _;

@@ -276,7 +276,7 @@ fn a_full_disk_and_a_renamed_file_cost_lines_only() -> Result<()> {
     let (report, ballast) = (small.0.join("report.jsonl"), small.0.join("ballast"));
     fs::write(&ballast, vec![0; 200 << 10])?;
     let file = report.display().to_string();
-    let mirror = stage.mirror(Family::V4, &["--compare", "body", "--report", &file])?;
+    let mut mirror = stage.mirror(Family::V4, &["--compare", "body", "--report", &file])?;
     let mut sent = 0;
     let lost = |mirror: &Mirror| -> Result<f64> {
         let series = "shadowtap_dropped_total{stage=\"report\",reason=\"storage_full\"} ";
