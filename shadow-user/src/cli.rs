@@ -23,6 +23,8 @@ pub struct Cli {
 pub enum Command {
     /// Copy the clients' traffic of a port to a shadow until stopped
     Mirror(Box<MirrorArgs>),
+    /// Look at what stands against mirroring with these flags, and mirror nothing
+    Check(Box<MirrorArgs>),
     /// On the shadow's host: send the service's replies to the mirror's host
     #[command(subcommand)]
     Route(RouteCommand),
@@ -207,6 +209,10 @@ pub struct MirrorArgs {
     #[arg(long, num_args = 0..=1, require_equals = true, default_missing_value = "true", value_name = "BOOL")]
     pub dry_run: Option<Text>,
 
+    /// Do not look at what `check` looks at, and do not probe the shadow first
+    #[arg(long, num_args = 0..=1, require_equals = true, default_missing_value = "true", value_name = "BOOL")]
+    pub no_check: Option<Text>,
+
     /// Whose address the shadow sees.
     #[arg(
         long,
@@ -215,6 +221,11 @@ pub struct MirrorArgs {
                 pool=CIDR (one of an otherwise unused network for each client) [default: self]"
     )]
     pub source: Option<Text>,
+
+    /// With --source pool=CIDR: answer for the pool's addresses on the segment toward the shadow, so
+    /// that no route to them is needed
+    #[arg(long, num_args = 0..=1, require_equals = true, default_missing_value = "true", value_name = "BOOL")]
+    pub pool_announce: Option<Text>,
 
     /// Ports the mirror sends from with --source self, kept free of others [default: 16384-32767]
     #[arg(long, value_name = "FIRST-LAST")]
@@ -267,7 +278,7 @@ pub struct MirrorArgs {
     #[arg(long, value_name = "FORM")]
     pub log_format: Option<Text>,
 
-    /// Log more; twice for still more
+    /// Log each step of the start, and every bucket that grows with its reason
     #[arg(short, long, action = ArgAction::Count)]
     pub verbose: u8,
 }

@@ -48,8 +48,12 @@ pub struct Config {
     pub drain: Duration,
     /// Send nothing.
     pub dry_run: bool,
+    /// Do not look at what `check` looks at.
+    pub no_check: bool,
     /// Whose address the shadow sees.
     pub source: Setting<SourceMode>,
+    /// Whether the mirror answers for the addresses of its pool.
+    pub pool_announce: bool,
     /// Ports the mirror sends from, in mode `Own`.
     pub source_ports: Setting<RangeInclusive<u16>>,
     /// How the shadow's application learns the client's address.
@@ -231,6 +235,14 @@ impl Config {
         }
         judge.check(compare)?;
         let takes_stdout = report.as_ref().is_some_and(Report::takes_stdout);
+        let source = given!("source", source, "self").parse(source_mode)?;
+        let pool_announce = given!("pool-announce", pool_announce, "false").parse(boolean)?;
+        if pool_announce.value && !matches!(source.value, SourceMode::Pool { .. }) {
+            return Err(pool_announce.refuse(
+                format!("{source} has no pool to answer for"),
+                "leave it out, or give --source pool=CIDR",
+            ));
+        }
 
         let ring_size = given!("ring-size", ring_size, "16MiB").parse(ring_size)?.value;
         let memory_limit = given!("memory-limit", memory_limit, "256MiB");
@@ -255,7 +267,9 @@ impl Config {
             drain: given!("drain", drain, "5s").parse(duration)?.value,
             dry_run,
             compare,
-            source: given!("source", source, "self").parse(source_mode)?,
+            no_check: given!("no-check", no_check, "false").parse(boolean)?.value,
+            source,
+            pool_announce: pool_announce.value,
             source_ports: given!("source-ports", source_ports, "16384-32767").parse(port_range)?,
             client_address: given!("client-address", client_address, "none").parse(choice)?.value,
             ring_size,

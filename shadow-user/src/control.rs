@@ -16,6 +16,7 @@ use crate::config::{Config, Service};
 use crate::host::{Interface, Netlink, addresses};
 use crate::http;
 use crate::kernel;
+use crate::links::{Change, Link, Links};
 use crate::live::Live;
 use crate::notice::Notices;
 use crate::report::Snapshot;
@@ -54,6 +55,11 @@ impl Signals {
         })
     }
 
+    /// Waits for one that ends a run.
+    pub async fn stopped(&mut self) {
+        while !matches!(self.next().await, Wish::Stop) {}
+    }
+
     async fn next(&mut self) -> Wish {
         let hangup = async {
             match &mut self.hangup {
@@ -75,8 +81,8 @@ pub struct Control<'a> {
     pub config: &'a Config,
     /// Where addresses are asked for.
     pub netlink: Netlink,
-    /// The tapped interfaces that are still there.
-    pub taps: Vec<Interface>,
+    /// The interfaces with our programs.
+    pub links: Links,
     /// The addresses of this host that the programs know.
     pub own: Vec<IpAddr>,
     /// The signals that end a run.
@@ -178,22 +184,31 @@ impl Control<'_> {
         self.flush_log();
         match self.netlink.interfaces().await {
             Ok(interfaces) => {
-                self.look_at_taps(&interfaces);
+                self.look_at_links(&interfaces);
                 self.follow_addresses(&interfaces);
             }
             Err(error) => tracing::warn!("interfaces are unknown: {error:#}"),
         }
     }
 
-    /// An interface that goes takes its tap with it; one of the same name does not bring it back.
-    fn look_at_taps(&mut self, interfaces: &[Interface]) {
-        self.taps.retain(|tap| {
-            let there = interfaces.iter().any(|interface| interface.index == tap.index);
-            if !there {
-                tracing::error!("{} is gone; nothing more is captured from it", tap.name);
+    /// An interface that goes takes its programs with it; to one of the same name they are attached
+    /// again.
+    fn look_at_links(&mut self, interfaces: &[Interface]) {
+        for change in self.links.look(interfaces) {
+            match change {
+                Change::Gone(Link { name, tap: true, .. }) => {
+                    tracing::error!("{name} is gone: nothing more is captured from it");
+                }
+                Change::Gone(link) => {
+                    tracing::error!("{} is gone, the way to the shadow", link.name);
+                }
+                Change::Back(link) => {
+                    let _ = self.commands.send(Command::Attach(link));
+                }
+                Change::Down(link) => tracing::warn!("{} is down", link.name),
+                Change::Up(link) => tracing::info!("{} is up again", link.name),
             }
-            there
-        });
+        }
     }
 
     fn follow_addresses(&mut self, interfaces: &[Interface]) {

@@ -13,6 +13,8 @@ use shadow_engine::compare::Learnt;
 use shadow_engine::exchange::{Depth, Limits};
 use shadow_engine::{ClientAddress, Engine, EngineConfig, Source};
 
+use crate::announce::Announcer;
+use crate::check;
 use crate::cli;
 use crate::compare::{self, Compared};
 use crate::comparing;
@@ -20,10 +22,11 @@ use crate::config::{Config, HostPort, SourceMode, tracked_flows};
 use crate::control;
 use crate::host::{Host, Netlink, Route, addresses};
 use crate::http;
-use crate::kernel::{KernelError, LoadOptions, Pinning, Programs, ResponseOptions};
+use crate::kernel::{LoadOptions, Pinning, Programs, ResponseOptions};
+use crate::links::{Link, Links};
 use crate::live;
 use crate::lock::{self, Locks};
-use crate::preflight::{self, Plan};
+use crate::preflight::{self, Plan, stacked};
 use crate::report::{Outcome, Snapshot, summary};
 use crate::services::{guard_rule, own_addresses, service_keys};
 use crate::setting::{Refusal, Setting};
@@ -46,32 +49,53 @@ pub fn run(config: Config) -> anyhow::Result<()> {
 }
 
 async fn mirror(config: &Config) -> anyhow::Result<()> {
-    let Prepared { plan, listener, summary, report, learnt, learning, netlink, _locks } =
-        Prepared::new(config).await?;
+    let Prepared {
+        plan,
+        listener,
+        summary,
+        report,
+        learnt,
+        learning,
+        netlink,
+        mut announcer,
+        _locks,
+    } = Prepared::new(config).await?;
     let renames = report.is_some() && !config.takes_stdout();
     let reopen = report.as_ref().map(|report| report.writer.reopen());
     // Before the attachment, so that an early signal finds somebody to detach it.
-    let signals = control::Signals::new(renames)?;
-    let own = addresses(&netlink.interfaces().await?);
+    let mut signals = control::Signals::new(renames)?;
+    if !config.no_check && !config.dry_run {
+        let announcer = announcer.as_mut();
+        tokio::select! {
+            checked = check::before_mirroring(config, &plan, &netlink, announcer) => checked?,
+            () = signals.stopped() => return Ok(()),
+        }
+    }
+    let interfaces = netlink.interfaces().await?;
+    let own = addresses(&interfaces);
     let mut programs = attach(config, &plan, &own)?;
+    // Not before the guard: who is told to send here is guarded.
+    let announcing =
+        announcer.map(|mut announcer| tokio::spawn(async move { announcer.run().await }));
     let kernel_log = programs.take_log(::log::logger());
     let engine = Engine::new(engine_config(config, &plan)?);
     let published = Published::default();
     let (commands, receiver) = mpsc::channel();
     let (sender, exchanges) = comparing::queue();
-    let worker = Worker::new(programs, engine, receiver, sender, Arc::clone(&published))?;
+    let pinning = pinning(config, &plan);
+    let worker = Worker::new(programs, engine, pinning, receiver, sender, Arc::clone(&published))?;
     // It ends with the worker, which has the other end.
     let comparing = compare::start(config, learnt, report, exchanges)?;
     announce(config, &plan);
     let guards: Vec<_> = plan.guards.iter().map(|guard| guard.name.as_str()).collect();
     let guards = guards.join(", ");
-    let taps = plan.taps;
+    let links = Links::new(&links(config, &plan), &interfaces);
     let is_compared = config.compare != cli::Compare::Off;
     let sources = http::Sources { published, seen: is_compared.then(|| comparing.seen()) };
     let control = control::Control {
         config,
         netlink,
-        taps,
+        links,
         own,
         signals,
         commands,
@@ -80,6 +104,9 @@ async fn mirror(config: &Config) -> anyhow::Result<()> {
         kernel_log,
     };
     let last = control.run(worker, listener).await?;
+    if let Some(announcing) = announcing {
+        announcing.abort();
+    }
     // The worker is gone, and with it the only way in: the thread ends when it has compared the rest.
     let compared = comparing.join();
     if config.source.value != SourceMode::Own && !config.dry_run {
@@ -116,45 +143,35 @@ fn attach(config: &Config, plan: &Plan, own: &[IpAddr]) -> anyhow::Result<Progra
     })?;
     let services: Vec<_> = config.port.iter().map(|port| port.value).collect();
     programs.set_services(&service_keys(&services, own))?;
+    tracing::debug!(?services, ?own, "selected: these ports, on this host's own addresses");
     if !config.dry_run {
         programs.set_own_addresses(&own_addresses(own))?;
-        let rule = guard_rule(config, plan.shadow, plan.route.source);
-        programs.set_guard_rules(&[rule])?;
-        // Answers to addresses of others must not be let go when the mirror ends, either: the
-        // shadow may have more to say to its clients.
-        let keep = config.source.value != SourceMode::Own;
-        let pinning = Pinning::of(plan.shadow, &rule.1, keep);
-        // The guard before the tap: nothing is sent that is not guarded.
-        for guard in &plan.guards {
-            attach_guard(&mut programs, &guard.name, &pinning)?;
-        }
+        programs.set_guard_rules(&[guard_rule(config, plan.shadow, plan.route.source)])?;
     }
-    if config.compare != cli::Compare::Off {
-        // Before the other half: no request is noted whose answer is not seen.
-        for tap in &plan.taps {
-            programs.attach_tap_out(&tap.name)?;
-        }
+    let pinning = pinning(config, plan);
+    let (guards, taps): (Vec<_>, Vec<_>) = links(config, plan).into_iter().partition(|l| l.guard);
+    // Every guard before the first tap: nothing is sent that is not guarded.
+    for link in &guards {
+        Link { tap: false, ..link.clone() }.attach(&mut programs, &pinning)?;
     }
-    for tap in &plan.taps {
-        programs.attach_tap(&tap.name)?;
+    for link in guards.into_iter().chain(taps) {
+        Link { guard: false, ..link }.attach(&mut programs, &pinning)?;
     }
     Ok(programs)
 }
 
-/// Pinned; where that cannot be, a guard that goes with the process does no harm as long as all
-/// that it drops is for this host.
-fn attach_guard(
-    programs: &mut Programs,
-    interface: &str,
-    pinning: &Pinning,
-) -> Result<(), KernelError> {
-    match programs.attach_pinned_guard(interface, pinning) {
-        Err(error @ (KernelError::NoBpffs(_) | KernelError::Pin { .. })) if !pinning.keep => {
-            tracing::warn!("the guard on {interface} goes when this process is killed: {error}");
-            programs.attach_guard(interface)
-        }
-        result => result,
-    }
+/// The interfaces with a program of this mirror.
+fn links(config: &Config, plan: &Plan) -> Vec<Link> {
+    let guards: &[_] = if config.dry_run { &[] } else { &plan.guards };
+    Link::all(&plan.taps, guards, config.compare != cli::Compare::Off)
+}
+
+fn pinning(config: &Config, plan: &Plan) -> Pinning {
+    // Answers to addresses of others must not be let go when the mirror ends, either: the
+    // shadow may have more to say to its clients.
+    let keep = config.source.value != SourceMode::Own;
+    let (_, rule) = guard_rule(config, plan.shadow, plan.route.source);
+    Pinning::of(plan.shadow, &rule, keep)
 }
 
 fn engine_config(config: &Config, plan: &Plan) -> anyhow::Result<EngineConfig> {
@@ -244,34 +261,81 @@ fn finish(
 
 /// What is held before the first attachment.
 #[derive(Debug)]
-struct Prepared {
-    plan: Plan,
+pub struct Prepared {
+    /// What the mirror works with.
+    pub plan: Plan,
     listener: Option<TcpListener>,
     summary: Option<(Setting<PathBuf>, File)>,
     report: Option<compare::Report>,
     learnt: Option<Learnt>,
     learning: Option<(Setting<PathBuf>, File)>,
-    netlink: Netlink,
+    /// Where the host is asked.
+    pub netlink: Netlink,
+    /// Who answers for the pool's addresses.
+    pub announcer: Option<Announcer>,
     _locks: Locks,
 }
 
 impl Prepared {
     /// All checks in order; nothing outlives an error.
-    async fn new(config: &Config) -> anyhow::Result<Self> {
+    ///
+    /// # Errors
+    /// The first [`Refusal`]; anything else when the host cannot be asked.
+    pub async fn new(config: &Config) -> anyhow::Result<Self> {
         let netlink = Netlink::open()?;
         let host = Host::read(&netlink).await?;
+        let kernel = &host.kernel;
+        tracing::debug!("this host: Linux {}.{}.{}", kernel.major, kernel.minor, kernel.patch);
         preflight::check_privileges(&host)?;
         let (shadow, route) = reach(&config.shadow, &netlink).await?;
+        tracing::debug!(%shadow, ?route, "the way to the shadow");
         let plan = preflight::check(config, &host, shadow, route)?;
+        for tap in &plan.taps {
+            if let Some(master) = stacked::master(&host, tap) {
+                tracing::warn!(
+                    "{} is a port of {}: only what arrives by this port is mirrored; --iface {} \
+                     has all of it",
+                    tap.name,
+                    master.name,
+                    master.name
+                );
+            }
+        }
         let locks = Locks::take(config, shadow, Path::new(lock::DIRECTORY))?;
         let listener = config.listen.as_ref().map(listen).transpose()?;
         let summary = config.summary.as_ref().map(create).transpose()?;
         let learnt = compare::read_noise(&config.judge)?;
         let learning = compare::create_noise(&config.judge)?;
+        let announcer = announcer(config, &plan, &netlink).await?;
         // Last, for it begins a thread.
         let report = config.report.as_ref().map(compare::Report::open).transpose()?;
-        Ok(Self { plan, listener, summary, report, learnt, learning, netlink, _locks: locks })
+        Ok(Self {
+            plan,
+            listener,
+            summary,
+            report,
+            learnt,
+            learning,
+            netlink,
+            announcer,
+            _locks: locks,
+        })
     }
+}
+
+/// Who answers for the pool, when that is asked for.
+async fn announcer(
+    config: &Config,
+    plan: &Plan,
+    netlink: &Netlink,
+) -> anyhow::Result<Option<Announcer>> {
+    let source = &config.source;
+    let (SourceMode::Pool { network, .. }, true) = (source.value, config.pool_announce) else {
+        return Ok(None);
+    };
+    // The first guard is on the way to the shadow.
+    let Some(interface) = plan.guards.first().filter(|_| !config.dry_run) else { return Ok(None) };
+    Announcer::open(source, network, interface, netlink.clone()).await.map(Some)
 }
 
 /// The shadow's first address that this host has a route to, once for the whole run.

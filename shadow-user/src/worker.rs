@@ -14,7 +14,8 @@ use shadow_engine::time::Instant;
 use shadow_engine::{Engine, Order, Want};
 
 use crate::comparing;
-use crate::kernel::{self, KernelCounters, KernelError, Programs, RawSender, Rings};
+use crate::kernel::{self, KernelCounters, KernelError, Pinning, Programs, RawSender, Rings};
+use crate::links::Link;
 use crate::report::{Lag, Phase, Snapshot, answers};
 use crate::services::address;
 
@@ -60,6 +61,8 @@ pub enum Command {
     SetServices(Vec<ServiceKey>),
     /// These are this host's addresses from now on.
     SetOwnAddresses(Vec<Address>),
+    /// Attach the programs to an interface that has come back.
+    Attach(Link),
     /// End capture, and give open sessions this long to end.
     Stop {
         /// The grace.
@@ -75,6 +78,8 @@ pub struct Worker {
     rings: Rings,
     sender: RawSender,
     engine: Engine,
+    /// How guards are pinned.
+    pinning: Pinning,
     commands: Receiver<Command>,
     exchanges: comparing::Sender,
     /// A rule of a flow could not be set: said once.
@@ -100,6 +105,7 @@ impl Worker {
     pub fn new(
         mut programs: Programs,
         engine: Engine,
+        pinning: Pinning,
         commands: Receiver<Command>,
         exchanges: comparing::Sender,
         published: Published,
@@ -112,6 +118,7 @@ impl Worker {
             rings,
             sender,
             engine,
+            pinning,
             commands,
             exchanges,
             has_rule_failed: false,
@@ -278,6 +285,7 @@ impl Worker {
                         tracing::error!("the guard's own addresses stay as they were: {error}");
                     }
                 }
+                Ok(Command::Attach(link)) => self.attach(&link),
                 Ok(Command::Stop { drain }) => self.stop(drain)?,
                 Ok(Command::Abort) => {
                     self.stop(Duration::ZERO)?;
@@ -288,6 +296,20 @@ impl Worker {
                 Err(TryRecvError::Disconnected) => return self.stop(Duration::ZERO),
             }
         }
+    }
+
+    /// Attaches to another interface of the same name, while there is something to capture.
+    fn attach(&mut self, link: &Link) {
+        if self.phase != Phase::Capturing {
+            return;
+        }
+        self.programs.forget(&link.name);
+        match link.attach(&mut self.programs, &self.pinning) {
+            Ok(()) => tracing::info!("{} is back, and the mirror attached to it", link.name),
+            Err(error) => tracing::error!("{} is back, without the mirror: {error}", link.name),
+        }
+        // What went by meanwhile is missing here, and nowhere else.
+        self.engine.note_capture_loss(kernel::now());
     }
 
     /// Ends capture, takes what was captured before, and lets open sessions drain.

@@ -6,7 +6,9 @@ fn flags(line: &str) -> MirrorArgs {
     let words = ["shadowtap", "mirror"].into_iter().chain(line.split_whitespace());
     match Cli::try_parse_from(words).expect("well-formed flags").command {
         Command::Mirror(args) => *args,
-        Command::Route(_) | Command::Guard(_) => panic!("these are the flags of mirror"),
+        Command::Check(_) | Command::Route(_) | Command::Guard(_) => {
+            panic!("these are the flags of mirror")
+        }
     }
 }
 
@@ -200,6 +202,12 @@ fn refusals_name_the_setting_and_the_remedy() {
             format!("{LEAST} --client-address forwarded"),
             "--client-address forwarded: is not a choice; give none or proxy-protocol-v2 or \
              x-forwarded-for"
+                .into(),
+        ),
+        (
+            format!("{LEAST} --pool-announce"),
+            "--pool-announce true: --source self (the default) has no pool to answer for; leave it \
+             out, or give --source pool=CIDR"
                 .into(),
         ),
         (

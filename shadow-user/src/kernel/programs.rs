@@ -122,6 +122,15 @@ impl Programs {
         self.attachments.attach("guard", guard, interface, Direction::In)
     }
 
+    /// Attaches the guard's other half to an interface's egress, before any other program.
+    ///
+    /// # Errors
+    /// As [`Programs::attach_tap`].
+    pub fn attach_guard_out(&mut self, interface: &str) -> Result<(), KernelError> {
+        let guard = program(&mut self.ebpf, "guard_out")?;
+        self.attachments.attach("guard", guard, interface, Direction::Out)
+    }
+
     /// Attaches the guard so that it also holds when this process is killed, and takes over from a
     /// guard that was pinned the same way without a moment in which there is none. One that is to be
     /// kept, for answers to addresses of others, also guards what this host itself tells those.
@@ -156,6 +165,12 @@ impl Programs {
     /// Detaches the guard from every interface where it is not pinned to be kept.
     pub fn detach_guards(&mut self) {
         self.attachments.detach("guard");
+    }
+
+    /// Detaches all from an interface that is gone, and from one that has its name by now: of the old
+    /// one no pin is left.
+    pub fn forget(&mut self, interface: &str) {
+        self.attachments.forget(interface);
     }
 
     /// The reader of the rings, once: `None` when it was taken before.

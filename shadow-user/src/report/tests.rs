@@ -299,3 +299,22 @@ fn the_comparison_is_in_the_summary() {
     let error = outcome.into_result().expect_err("it failed");
     assert_eq!(error.to_string(), "--fail-on missing>0: 1 of 2");
 }
+
+#[test]
+fn the_documentation_explains_every_figure_and_every_reason() {
+    let documentation = include_str!("../../../docs/accounting.md");
+    let mut missing = Vec::new();
+    for Figure { key, value, .. } in figures(&snapshot()) {
+        if !documentation.contains(&format!("`{key}")) {
+            missing.push(key.to_owned());
+        }
+        let Value::Reasons(counts) = value else { continue };
+        for (reason, _) in counts {
+            let names = [format!(".{reason}`"), format!("`{reason}`")];
+            if !names.iter().any(|name| documentation.contains(name)) {
+                missing.push(format!("{key}.{reason}"));
+            }
+        }
+    }
+    assert!(missing.is_empty(), "not explained: {missing:?}");
+}
