@@ -102,4 +102,36 @@ pub struct Comparison {
     pub differences: Vec<Difference>,
     /// Differences beyond the bound.
     pub more: usize,
+    /// Why the bodies were compared by length and hash only, or as octets, where their content
+    /// would have had more to say.
+    pub opaque: Option<Opaque>,
+}
+
+/// Why a body that differs was not looked into.
+#[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd, strum::EnumIter)]
+pub enum Opaque {
+    /// It is longer than what is kept of a body.
+    NotKept,
+    /// Decoded, it is longer than the bound: a decompression bomb, or just large.
+    TooLong,
+    /// Its content coding is not known, or coded too often.
+    Coding,
+    /// It is not what its content coding or its content type says.
+    Malformed,
+    /// Comparing it took more than the bound of work; the rest was compared as octets.
+    Work,
+}
+
+impl Opaque {
+    /// The label in reports and metrics.
+    #[must_use]
+    pub fn label(self) -> &'static str {
+        match self {
+            Self::NotKept => "not-kept",
+            Self::TooLong => "too-long",
+            Self::Coding => "coding",
+            Self::Malformed => "malformed",
+            Self::Work => "work",
+        }
+    }
 }
