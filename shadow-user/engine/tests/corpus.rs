@@ -101,6 +101,11 @@ fn http() {
 }
 
 #[test]
+fn compare() {
+    replay("compare", ROUNDS / 4, checks::compare::check);
+}
+
+#[test]
 fn engine() {
     // Each input is a whole conversation.
     replay("engine", ROUNDS / 10, checks::engine::check);

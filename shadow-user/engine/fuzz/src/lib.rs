@@ -2,6 +2,7 @@
 //! libFuzzer, and the engine's `corpus` test replays the corpus through them with
 //! seeded mutations on stable Rust.
 
+pub mod compare;
 pub mod engine;
 pub mod http;
 pub mod reassembly;

@@ -86,7 +86,7 @@ impl Response {
 }
 
 /// How a response says that it went.
-#[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
+#[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
 pub enum Status {
     /// HTTP's status code.
     Http(u16),
