@@ -381,9 +381,9 @@ impl World {
 
     /// Whether each client has all of production's answers.
     pub fn users_served(&self) -> bool {
-        self.users
-            .iter()
-            .all(|user| user.received == user.script.exchanges.iter().map(|e| e.answer).sum())
+        self.users.iter().all(|user| {
+            user.received == user.script.exchanges.iter().map(|e| e.answer).sum::<usize>()
+        })
     }
 
     pub fn describe(&mut self) -> String {

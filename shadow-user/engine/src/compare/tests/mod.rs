@@ -339,7 +339,8 @@ fn content_codings_are_taken_off() {
     let one = br#"{"a":1}"#;
     let two = br#"{"a":2}"#;
     let twice = |octets: &[u8]| gzip(&zlib(octets));
-    let codings: [(&str, &dyn Fn(&[u8]) -> Vec<u8>); 5] = [
+    type Code<'a> = &'a dyn Fn(&[u8]) -> Vec<u8>;
+    let codings: [(&str, Code<'_>); 5] = [
         ("gzip", &gzip),
         ("deflate", &zlib),
         ("deflate", &bare_deflate),
