@@ -7,10 +7,12 @@
 
 mod body;
 mod http1;
+mod http2;
 mod message;
 mod pairs;
 mod parser;
 mod recognise;
+mod redis;
 
 pub use message::{
     Body, Exchange, Field, Head, Leg, Protocol, Request, Response, Status, Unpaired,
@@ -19,11 +21,13 @@ pub use message::{
 use std::net::SocketAddr;
 
 use http1::Http1;
+use http2::Http2;
 use pairs::Pairs;
 use parser::Parser;
-use recognise::{Spoken, recognise};
+use recognise::recognise;
+use redis::Redis;
 
-use crate::http::MAX_HEAD_LEN;
+use crate::http::{MAX_HEAD_LEN, Recognition};
 use crate::time::Instant;
 
 /// How much of the answers is looked at.
@@ -125,14 +129,14 @@ impl Exchanges {
                     }
                 };
                 let mut parser = match recognise(known) {
-                    Spoken::Known(protocol) => speak(protocol),
-                    Spoken::NeedMore => {
+                    Ok(protocol) => speak(protocol),
+                    Err(Recognition::NeedMore) => {
                         if begun.is_empty() {
                             begun.extend_from_slice(bytes);
                         }
                         return;
                     }
-                    Spoken::Unknown => {
+                    Err(_) => {
                         self.state = State::None;
                         self.early = Default::default();
                         return;
@@ -147,7 +151,9 @@ impl Exchanges {
             if !early.octets.is_empty() {
                 let Early { octets, at: came_at } = std::mem::take(early);
                 // What came before the request is no answer to it.
-                if came_at >= at {
+                let answers = came_at >= at
+                    || matches!(&self.state, State::Speaks(parser) if !parser.holds_order());
+                if answers {
                     self.answered(leg, Piece::Bytes(&octets), came_at);
                 }
             }
@@ -169,8 +175,8 @@ impl Exchanges {
             (State::None, _) => {}
             (State::Speaks(parser), Piece::Bytes(bytes)) if early.octets.is_empty() => {
                 let used = parser.answered(leg, bytes, at, &mut self.pairs);
-                if let Some(reason) = self.pairs.over(leg) {
-                    parser.give_up(leg, reason);
+                if self.pairs.over(leg).is_some() {
+                    parser.give_up(leg, &self.pairs);
                 } else if let Some(rest) = bytes.get(used..)
                     && !rest.is_empty()
                 {
@@ -254,7 +260,7 @@ impl Exchanges {
         self.early[leg.index()] = Early::default();
         self.pairs.end(leg, reason);
         if let State::Speaks(parser) = &mut self.state {
-            parser.give_up(leg, reason);
+            parser.give_up(leg, &self.pairs);
         }
     }
 }
@@ -262,6 +268,11 @@ impl Exchanges {
 /// The parser of a protocol.
 fn speak(protocol: Protocol) -> Box<dyn Parser> {
     match protocol {
-        Protocol::Http1 | Protocol::Http2 | Protocol::Redis => Box::new(Http1::default()),
+        Protocol::Http1 => Box::new(Http1::default()),
+        Protocol::Http2 => Box::new(Http2::new()),
+        Protocol::Redis => Box::new(Redis::default()),
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -18,6 +18,8 @@ pub(super) struct Pairs {
     next: u64,
     /// A request of which the head is not whole.
     begun: Option<Begun>,
+    /// How much of the client's stream went to the shadow, and when the last of it did.
+    forwarded: (u64, Instant),
     /// Why a leg will answer no more.
     over: [Option<Unpaired>; 2],
     done: VecDeque<Exchange>,
@@ -71,6 +73,7 @@ impl Pairs {
             waiting: VecDeque::new(),
             next: 0,
             begun: None,
+            forwarded: (0, Instant::default()),
             over: [None; 2],
             done: VecDeque::new(),
             octets: 0,
@@ -79,7 +82,10 @@ impl Pairs {
 
     /// A request begins at `offset` of the client's stream.
     pub fn begin(&mut self, offset: u64, at: Instant) {
-        self.begun = Some(Begun { offset, at, forwarded_at: None });
+        // Where a request begins may be known only when some of it is on its way.
+        let (forwarded, forwarded_at) = self.forwarded;
+        let forwarded_at = (offset < forwarded).then_some(forwarded_at);
+        self.begun = Some(Begun { offset, at, forwarded_at });
     }
 
     /// The head of the request that has begun is whole. Gives its ordinal, which counts the flow's
@@ -153,6 +159,25 @@ impl Pairs {
         }
     }
 
+    /// The request will never be whole, so that it was none.
+    pub fn withdraw(&mut self, ordinal: u64) {
+        if let Some(pending) = self.find(ordinal).and_then(|at| self.waiting.remove(at)) {
+            self.octets -= of_pending(&pending);
+            self.flush_all();
+        }
+    }
+
+    /// Whether the request waits for anything.
+    pub fn is_waiting(&self, ordinal: u64) -> bool {
+        self.find(ordinal).is_some()
+    }
+
+    /// Whether it is known what becomes of the request on this leg.
+    pub fn is_answered(&self, leg: Leg, ordinal: u64) -> bool {
+        let pending = self.find(ordinal).and_then(|at| self.waiting.get(at));
+        pending.is_none_or(|pending| pending.answers[leg.index()].is_some())
+    }
+
     /// The leg answers nothing more, and will not.
     pub fn end(&mut self, leg: Leg, reason: Unpaired) {
         if self.over[leg.index()].is_some() {
@@ -187,10 +212,14 @@ impl Pairs {
 
     /// The client's stream up to `offset` went out to the shadow.
     pub fn forwarded(&mut self, offset: u64, at: Instant) {
+        self.forwarded = (offset, at);
         let waiting = self.waiting.iter_mut().map(|pending| &mut pending.begun);
         for begun in waiting.chain(&mut self.begun).rev() {
-            if begun.offset < offset && begun.forwarded_at.replace(at).is_some() {
+            if begun.forwarded_at.is_some() {
                 break;
+            }
+            if begun.offset < offset {
+                begun.forwarded_at = Some(at);
             }
         }
     }

@@ -2,8 +2,8 @@
 
 use std::fmt::Debug;
 
+use super::Leg;
 use super::pairs::Pairs;
-use super::{Leg, Unpaired};
 use crate::time::Instant;
 
 /// A protocol: finds the requests in a client's stream and the responses in each leg's, and hands
@@ -22,8 +22,13 @@ pub(super) trait Parser: Debug + Send {
     /// The leg has closed: what that delimits is whole. [`Pairs::end`] follows.
     fn closed(&mut self, leg: Leg, at: Instant, pairs: &mut Pairs);
 
-    /// The leg cannot be followed any further, or is over: its state is of no more use.
-    fn give_up(&mut self, leg: Leg, reason: Unpaired);
+    /// The leg cannot be followed any further, or is over, as `pairs` knows: its state is of no more
+    /// use.
+    fn give_up(&mut self, leg: Leg, pairs: &Pairs);
+
+    /// Whether responses come in the order of their requests, so that octets which came before a
+    /// request cannot answer it and may be dropped.
+    fn holds_order(&self) -> bool;
 
     /// Octets of the leg's stream, from where it stands, of which only the number matters.
     fn skippable(&self, leg: Leg) -> u64;

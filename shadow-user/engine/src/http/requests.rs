@@ -221,9 +221,9 @@ impl Requests {
                     }
                     (Recognition::NeedMore, None) => {}
                     (Recognition::No, _) | (Recognition::NeedMore, Some(_)) => {
+                        visitor.event(RequestEvent::Tunnel { offset: begin });
                         visitor.tunnel(seen);
                         self.head.clear();
-                        visitor.event(RequestEvent::Tunnel { offset: begin });
                         self.state = State::Tunnel;
                     }
                 }

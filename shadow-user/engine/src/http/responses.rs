@@ -118,7 +118,8 @@ impl Responses {
     }
 
     /// Reads on to the end of the last response that is expected, and hands out what it reads;
-    /// gives how many octets that took. Behind that end, nothing is read until a request goes out.
+    /// gives how many octets that took. Behind that end, nothing is read until a request goes out,
+    /// and nothing of a tunnel.
     ///
     /// # Errors
     /// Those of [`Self::push`].
@@ -131,6 +132,7 @@ impl Responses {
         while let Some(rest) = bytes.get(used..)
             && !rest.is_empty()
             && !self.is_unasked()
+            && !self.is_tunnel()
         {
             used += self.try_step(rest, visitor)?;
         }
@@ -250,10 +252,7 @@ impl Responses {
                     }
                 }
             }
-            (State::Tunnel, _) => {
-                visitor.tunnel(bytes);
-                bytes.len()
-            }
+            (State::Tunnel, _) => bytes.len(),
         };
         self.offset += used as u64;
         Ok(used)

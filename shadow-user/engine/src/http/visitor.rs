@@ -21,8 +21,7 @@ pub trait Visitor<Event> {
     /// The next octets of a trailer section, its empty line included.
     fn trailers(&mut self, _octets: &[u8]) {}
 
-    /// The next octets of the protocol that followed; the first come before the event that tells
-    /// of it.
+    /// The next octets of the protocol that followed.
     fn tunnel(&mut self, _octets: &[u8]) {}
 }
 

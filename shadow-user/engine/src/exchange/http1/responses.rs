@@ -2,9 +2,10 @@
 
 use std::borrow::Cow;
 
+use super::Upgrade;
 use crate::exchange::body::BodyDraft;
 use crate::exchange::pairs::{Answer, Pairs};
-use crate::exchange::{Head, Leg, Status};
+use crate::exchange::{Head, Leg, Status, Unpaired};
 use crate::http::{ResponseEvent, Visitor};
 use crate::time::Instant;
 
@@ -39,8 +40,9 @@ pub(super) struct Answering<'a> {
     pub draft: &'a mut ResponseDraft,
     pub next: &'a mut u64,
     pub at: Instant,
-    /// Another protocol follows.
-    pub upgraded: bool,
+    pub upgrade: &'a mut Upgrade,
+    /// HTTP/2 follows.
+    pub upgraded: &'a mut bool,
 }
 
 impl Answering<'_> {
@@ -68,8 +70,16 @@ impl Answering<'_> {
                     first_at,
                     ended_at: self.at,
                 };
+                // The response comes in HTTP/2.
+                if status == 101 && self.upgrade.asked.is_some_and(|(asked, _)| asked == ordinal) {
+                    *self.upgraded = true;
+                    return;
+                }
                 self.pairs.answer(self.leg, ordinal, answer);
-                self.upgraded |= upgrade;
+                let declined = self.upgrade.asked.is_some_and(|(asked, _)| asked <= ordinal);
+                if upgrade || self.upgrade.begun && declined {
+                    self.pairs.end(self.leg, Unpaired::Tunnel);
+                }
             }
         }
     }
