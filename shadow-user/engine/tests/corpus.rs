@@ -101,6 +101,12 @@ fn http() {
 }
 
 #[test]
+fn exchange() {
+    // Each input is read many times over.
+    replay("exchange", ROUNDS / 10, checks::exchange::check);
+}
+
+#[test]
 fn engine() {
     // Each input is a whole conversation.
     replay("engine", ROUNDS / 10, checks::engine::check);

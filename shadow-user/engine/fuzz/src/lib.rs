@@ -3,6 +3,7 @@
 //! seeded mutations on stable Rust.
 
 pub mod engine;
+pub mod exchange;
 pub mod http;
 pub mod reassembly;
 pub mod wire;

@@ -155,7 +155,7 @@ fn bodies_need_not_be_captured() {
     for (depth, head) in [(Depth::Status, GONE), (Depth::Body, &begin[..])] {
         let mut exchanges = exchanges(limits(depth));
         exchanges.requested(GET, at(1));
-        exchanges.answered(Leg::Production, Piece::Bytes(&head[..50]), at(2));
+        exchanges.answered(Leg::Production, Piece::Bytes(&head[..40]), at(2));
         assert_eq!(exchanges.skippable(), 0);
     }
 }
