@@ -130,15 +130,17 @@ fn run(flow: &Flow) -> Vec<Exchange> {
     flow.run(limits(Depth::Body), &[])
 }
 
-/// Statuses of both legs.
-fn statuses(done: &[Exchange]) -> Vec<(u64, Result<Status, Unpaired>, Result<Status, Unpaired>)> {
+type Told = Result<Status, Unpaired>;
+
+/// Numbers, and statuses of both legs.
+fn statuses(done: &[Exchange]) -> Vec<(u64, Told, Told)> {
     let status = |leg: &Result<crate::exchange::Response, Unpaired>| {
         leg.as_ref().map(|response| response.status).map_err(|reason| *reason)
     };
     done.iter().map(|done| (done.number, status(&done.production), status(&done.shadow))).collect()
 }
 
-const OK: Result<Status, Unpaired> = Ok(Status::Http(200));
+const OK: Told = Ok(Status::Http(200));
 
 #[test]
 fn streams_are_paired() {
@@ -234,7 +236,7 @@ fn what_a_hostile_leg_sends_is_bounded() {
     let many = (0..10_000).fold(block(&[(":status", "200")]), |many, at| {
         [&*many, &[0, 5], format!("{at:05}").as_bytes(), &[1, b'x']].concat()
     });
-    let large = [&*block(&[(":status", "200")]), &vec![0x7f; 100]].concat();
+    let large = [&*block(&[(":status", "200")]), &[0x7f; 100]].concat();
     for answer in [
         endless(b""),
         endless(&[0; 16_000]),
