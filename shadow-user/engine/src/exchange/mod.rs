@@ -118,20 +118,16 @@ impl Exchanges {
             State::None => return,
             State::Speaks(parser) => parser.requested(bytes, at, &mut self.pairs),
             State::Unknown(begun, begun_at) => {
-                if begun.is_empty() {
+                let seen = begun.len();
+                if seen == 0 {
                     *begun_at = at;
+                } else {
+                    begun.extend_from_slice(bytes);
                 }
-                let (known, at) = match begun.is_empty() {
-                    true => (bytes, at),
-                    false => {
-                        begun.extend_from_slice(bytes);
-                        (&**begun, *begun_at)
-                    }
-                };
-                let mut parser = match recognise(known) {
+                let mut parser = match recognise(if seen == 0 { bytes } else { begun }) {
                     Ok(protocol) => speak(protocol),
                     Err(Recognition::NeedMore) => {
-                        if begun.is_empty() {
+                        if seen == 0 {
                             begun.extend_from_slice(bytes);
                         }
                         return;
@@ -142,7 +138,10 @@ impl Exchanges {
                         return;
                     }
                 };
-                parser.requested(known, at, &mut self.pairs);
+                if let Some(seen) = begun.get(..seen) {
+                    parser.requested(seen, *begun_at, &mut self.pairs);
+                }
+                parser.requested(bytes, at, &mut self.pairs);
                 self.state = State::Speaks(parser);
             }
         }

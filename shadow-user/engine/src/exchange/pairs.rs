@@ -20,6 +20,8 @@ pub(super) struct Pairs {
     begun: Option<Begun>,
     /// How much of the client's stream went to the shadow, and when the last of it did.
     forwarded: (u64, Instant),
+    /// Ordinal of the first request of which nothing went there.
+    unforwarded: u64,
     /// Why a leg will answer no more.
     over: [Option<Unpaired>; 2],
     done: VecDeque<Exchange>,
@@ -74,6 +76,7 @@ impl Pairs {
             next: 0,
             begun: None,
             forwarded: (0, Instant::default()),
+            unforwarded: 0,
             over: [None; 2],
             done: VecDeque::new(),
             octets: 0,
@@ -213,14 +216,16 @@ impl Pairs {
     /// The client's stream up to `offset` went out to the shadow.
     pub fn forwarded(&mut self, offset: u64, at: Instant) {
         self.forwarded = (offset, at);
-        let waiting = self.waiting.iter_mut().map(|pending| &mut pending.begun);
-        for begun in waiting.chain(&mut self.begun).rev() {
-            if begun.forwarded_at.is_some() {
-                break;
-            }
-            if begun.offset < offset {
-                begun.forwarded_at = Some(at);
-            }
+        let next = self.waiting.partition_point(|pending| pending.ordinal < self.unforwarded);
+        let waiting = self.waiting.iter_mut().skip(next);
+        for pending in waiting.take_while(|pending| pending.begun.offset < offset) {
+            pending.begun.forwarded_at.get_or_insert(at);
+            self.unforwarded = pending.ordinal + 1;
+        }
+        if let Some(begun) = &mut self.begun
+            && begun.offset < offset
+        {
+            begun.forwarded_at.get_or_insert(at);
         }
     }
 

@@ -179,3 +179,23 @@ fn an_answer_may_overtake_its_request() {
     assert_eq!(pairs(&done)[1], (ok(410, ""), ok(204, "")));
     assert_eq!(pairs(&done)[2].1, ok(200, "ok"));
 }
+
+#[test]
+fn the_shadow_is_asked_when_the_first_octet_goes_out() {
+    let mut exchanges = exchanges(limits(Depth::Status));
+    let len = GET.len() as u64;
+    exchanges.requested(&GET[..5], at(1));
+    exchanges.forwarded(3, at(2));
+    exchanges.requested(&[&GET[5..], GET, GET].concat(), at(3));
+    exchanges.forwarded(len, at(4));
+    exchanges.forwarded(len + 1, at(5));
+    exchanges.forwarded(2 * len, at(6));
+    exchanges.forwarded(3 * len, at(7));
+    for leg in Leg::BOTH {
+        exchanges.answered(leg, Piece::Bytes(&OK.repeat(3)), at(8));
+    }
+    let asked: Vec<_> = std::iter::from_fn(|| exchanges.poll())
+        .map(|done| (done.production.unwrap().asked_at, done.shadow.unwrap().asked_at))
+        .collect();
+    assert_eq!(asked, [(at(1), at(2)), (at(3), at(5)), (at(3), at(7))]);
+}

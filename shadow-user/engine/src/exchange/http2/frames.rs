@@ -234,13 +234,11 @@ impl Splitter {
         let header = Header { kind, flags, stream: u32::from_be_bytes(stream) & 0x7fff_ffff };
         match self.block {
             // RFC 9113, 6.10: nothing may come between a header block's frames.
-            Some(block) => {
-                if (kind, header.stream) != (CONTINUATION, block.continued_on) {
-                    return Err(Failed);
-                }
+            Some(block) if (kind, header.stream) != (CONTINUATION, block.continued_on) => {
+                return Err(Failed);
             }
             None if kind == CONTINUATION => return Err(Failed),
-            None => {}
+            Some(_) | None => {}
         }
         if matches!(kind, DATA | HEADERS | RST_STREAM) && !to.accepts(header.stream) {
             return Ok(false);

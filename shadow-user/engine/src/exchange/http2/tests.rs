@@ -130,15 +130,17 @@ fn run(flow: &Flow) -> Vec<Exchange> {
     flow.run(limits(Depth::Body), &[])
 }
 
-/// Statuses of both legs.
-fn statuses(done: &[Exchange]) -> Vec<(u64, Result<Status, Unpaired>, Result<Status, Unpaired>)> {
+type Told = Result<Status, Unpaired>;
+
+/// Numbers, and statuses of both legs.
+fn statuses(done: &[Exchange]) -> Vec<(u64, Told, Told)> {
     let status = |leg: &Result<crate::exchange::Response, Unpaired>| {
         leg.as_ref().map(|response| response.status).map_err(|reason| *reason)
     };
     done.iter().map(|done| (done.number, status(&done.production), status(&done.shadow))).collect()
 }
 
-const OK: Result<Status, Unpaired> = Ok(Status::Http(200));
+const OK: Told = Ok(Status::Http(200));
 
 #[test]
 fn streams_are_paired() {
@@ -234,7 +236,7 @@ fn what_a_hostile_leg_sends_is_bounded() {
     let many = (0..10_000).fold(block(&[(":status", "200")]), |many, at| {
         [&*many, &[0, 5], format!("{at:05}").as_bytes(), &[1, b'x']].concat()
     });
-    let large = [&*block(&[(":status", "200")]), &vec![0x7f; 100]].concat();
+    let large = [&*block(&[(":status", "200")]), &[0x7f; 100]].concat();
     for answer in [
         endless(b""),
         endless(&[0; 16_000]),
@@ -277,4 +279,22 @@ fn bodies_need_not_be_captured() {
     let done = exchanges.poll().unwrap();
     let response = done.production.unwrap();
     assert_eq!((response.body.len, response.ended_at), (5_000, at(3)));
+}
+
+/// Recorded between python's h2 and nginx: Huffman coding, and tables that fill over two batches.
+#[test]
+fn what_nginx_says_is_read() {
+    let input = include_bytes!("../../../fuzz/corpus/exchange/http2-nginx");
+    let (&[_, a, b, c, d], rest) = input.split_first_chunk::<5>().unwrap();
+    let (requests, rest) = rest.split_at(u16::from_be_bytes([a, b]).into());
+    let (production, shadow) = rest.split_at(u16::from_be_bytes([c, d]).into());
+    let done = run(&Flow::new(requests, production, shadow));
+    let told: Vec<_> = done.iter().map(|done| (&*done.request.target, done.production.as_ref().unwrap().status)).collect();
+    let batch = [("/a.txt", 200), ("/nope", 404), ("/r", 302), ("/p", 200)];
+    let expected = batch.map(|(path, status)| (path, Status::Http(status)));
+    assert_eq!(told, [expected, expected].concat());
+    let Head::Fields(fields) = &done[7].request.head else { panic!() };
+    assert!(fields.contains(&(b"cookie"[..].into(), b"k=7"[..].into())));
+    let Head::Fields(fields) = &done[6].shadow.as_ref().unwrap().head else { panic!() };
+    assert!(fields.iter().any(|(name, value)| **name == *b"server" && value.starts_with(b"nginx/")));
 }

@@ -168,26 +168,23 @@ pub(in crate::exchange) fn looks_like_command(bytes: &[u8]) -> Recognition {
         };
     }
     let len = bytes.iter().take_while(|octet| octet.is_ascii_alphabetic()).count();
-    let word = bytes.get(..len).unwrap_or_default().to_ascii_uppercase();
-    let known = |known: &&str| known.as_bytes() == word;
-    match bytes.get(len..).unwrap_or_default() {
-        [] if INLINE.iter().any(|known| known.as_bytes().starts_with(&word)) => {
-            Recognition::NeedMore
-        }
-        [b'\n', ..] | [b'\r', b'\n', ..] if INLINE.iter().any(|name| known(&name)) => {
-            Recognition::Yes
-        }
-        [b'\r'] if INLINE.iter().any(|name| known(&name)) => Recognition::NeedMore,
-        // A whole line: HTTP's GET has a path and a version behind it.
-        [b' ', line @ ..] if INLINE.iter().any(|name| known(&name)) => {
-            match line.iter().position(|octet| *octet == b'\n') {
-                Some(end) if !line[..end].windows(5).any(|window| window == b"HTTP/") => {
-                    Recognition::Yes
-                }
-                None if line.len() < 1_024 => Recognition::NeedMore,
-                _ => Recognition::No,
-            }
-        }
+    let (word, behind) = bytes.split_at(len);
+    let begins = |known: &&str| {
+        known.as_bytes().get(..len).is_some_and(|begin| begin.eq_ignore_ascii_case(word))
+    };
+    let named = |known: &&str| known.as_bytes().eq_ignore_ascii_case(word);
+    let known =
+        if behind.is_empty() { INLINE.iter().any(begins) } else { INLINE.iter().any(named) };
+    match behind {
+        _ if !known => Recognition::No,
+        [] | [b'\r'] => Recognition::NeedMore,
+        [b'\n', ..] | [b'\r', b'\n', ..] => Recognition::Yes,
+        // A whole line: HTTP's GET has a version at its end.
+        [b' ', line @ ..] => match line.iter().position(|octet| *octet == b'\n') {
+            Some(end) if !line[..end].windows(5).any(|part| part == b"HTTP/") => Recognition::Yes,
+            None if line.len() < 1_024 => Recognition::NeedMore,
+            _ => Recognition::No,
+        },
         _ => Recognition::No,
     }
 }
