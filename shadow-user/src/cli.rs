@@ -194,6 +194,10 @@ pub struct MirrorArgs {
     #[arg(long, value_name = "TIME")]
     pub shadow_timeout: Option<Text>,
 
+    /// How much of the answers is compared: off, status (heads and lengths) or body [default: status]
+    #[arg(long, value_name = "DEPTH")]
+    pub compare: Option<Text>,
+
     /// Time between a client's segments: as-captured or off [default: as-captured]
     #[arg(long, value_name = "PACE")]
     pub pace: Option<Text>,
@@ -238,6 +242,17 @@ pub enum GateAction {
     Abort,
     /// The data goes out, counted.
     Send,
+}
+
+/// How much of production's answers and the shadow's is compared.
+#[derive(Clone, Copy, Debug, Eq, PartialEq, ValueEnum)]
+pub enum Compare {
+    /// Nothing: production's answers are not captured.
+    Off,
+    /// Heads, and how long bodies are.
+    Status,
+    /// Whole answers.
+    Body,
 }
 
 /// When released data goes out.

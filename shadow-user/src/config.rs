@@ -11,9 +11,11 @@ use std::time::Duration;
 use bytesize::ByteSize;
 use clap::ValueEnum;
 
+use shadow_common::{MAX_TRACKED, MIN_TRACKED};
 use shadow_engine::Network;
 
-use crate::cli::{ClientAddress, GateAction, Live, LogFormat, MirrorArgs, Pace};
+use crate::cli::{ClientAddress, Compare, GateAction, Live, LogFormat, MirrorArgs, Pace};
+use crate::comparing::MAX_QUEUED;
 use crate::setting::{Origin, Refusal, Setting, Text};
 
 /// What `mirror` shall do, each value well formed and in bounds.
@@ -45,6 +47,8 @@ pub struct Config {
     pub source_ports: Setting<RangeInclusive<u16>>,
     /// How the shadow's application learns the client's address.
     pub client_address: ClientAddress,
+    /// How much of the answers is compared; nothing in a dry run.
+    pub compare: Compare,
     /// Bytes of each ring: a power of two and of whole pages.
     pub ring_size: u32,
     /// How long data waits for the shadow's answer.
@@ -200,7 +204,13 @@ impl Config {
 
         let ring_size = given!("ring-size", ring_size, "16MiB").parse(ring_size)?.value;
         let memory_limit = given!("memory-limit", memory_limit, "256MiB");
-        let flow_memory = flow_memory(memory_limit, ring_size)?;
+        let max_flows = given!("max-flows", max_flows, "200000").parse(max_flows)?.value;
+        let dry_run = given!("dry-run", dry_run, "false").parse(boolean)?.value;
+        let compare = match given!("compare", compare, "status").parse(choice)?.value {
+            _ if dry_run => Compare::Off,
+            compare => compare,
+        };
+        let flow_memory = flow_memory(memory_limit, ring_size, compare, max_flows)?;
 
         Ok(Self {
             iface,
@@ -215,7 +225,8 @@ impl Config {
                 .transpose()?
                 .map(|setting| setting.value),
             drain: given!("drain", drain, "5s").parse(duration)?.value,
-            dry_run: given!("dry-run", dry_run, "false").parse(boolean)?.value,
+            dry_run,
+            compare,
             no_check: given!("no-check", no_check, "false").parse(boolean)?.value,
             source,
             pool_announce: pool_announce.value,
@@ -231,7 +242,7 @@ impl Config {
                 .value,
             pace: given!("pace", pace, "as-captured").parse(choice)?.value,
             flow_memory,
-            max_flows: given!("max-flows", max_flows, "200000").parse(max_flows)?.value,
+            max_flows,
             live: given!("live", live, "auto").parse(choice)?.value,
             log_format: given!("log-format", log_format, "text").parse(choice)?.value,
             verbose: flags.verbose.max(file.verbose),
@@ -413,15 +424,37 @@ const PROCESS_MEMORY: u64 = 16 << 20;
 /// Less would not hold a few flows with a full window.
 const FLOW_MEMORY_MIN: u64 = 4 << 20;
 
-fn flow_memory(limit: Setting<()>, ring_size: u32) -> Result<usize, Refusal> {
-    // Two rings, each mapped twice in a row (kernel 5.8), and so counted twice as resident.
-    let taken = PROCESS_MEMORY + 4 * u64::from(ring_size);
+/// What an entry of the kernel's table of flows takes, in an LRU map that is made whole.
+const TRACKED_MEMORY: u64 = 128;
+
+/// How many flows are in that table.
+#[must_use]
+pub fn tracked_flows(max_flows: usize) -> u32 {
+    u32::try_from(max_flows).unwrap_or(MAX_TRACKED).clamp(MIN_TRACKED, MAX_TRACKED)
+}
+
+fn flow_memory(
+    limit: Setting<()>,
+    ring_size: u32,
+    compare: Compare,
+    max_flows: usize,
+) -> Result<usize, Refusal> {
+    let (rings, count, comparing) = match compare {
+        Compare::Off => (2, "two", 0),
+        Compare::Status | Compare::Body => {
+            (3, "three", MAX_QUEUED as u64 + TRACKED_MEMORY * u64::from(tracked_flows(max_flows)))
+        }
+    };
+    // Each ring is mapped twice in a row (kernel 5.8), and so counted twice as resident.
+    let taken = PROCESS_MEMORY + comparing + 2 * rings * u64::from(ring_size);
     limit
         .parse(|text| match size(text)?.checked_sub(taken) {
             Some(left) if left >= FLOW_MEMORY_MIN => usize::try_from(left)
                 .or_else(|_| wrong("is more than this host can address", "give less")),
             _ => wrong(
-                format!("leaves too little besides the daemon and two rings of {ring_size} bytes"),
+                format!(
+                    "leaves too little besides the daemon and {count} rings of {ring_size} bytes"
+                ),
                 format!(
                     "give {}MiB or more, or a smaller --ring-size",
                     (taken + FLOW_MEMORY_MIN).div_ceil(1 << 20)

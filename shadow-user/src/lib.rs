@@ -7,6 +7,7 @@ use clap::Parser as _;
 pub mod announce;
 pub mod check;
 pub mod cli;
+pub mod comparing;
 pub mod config;
 pub mod control;
 pub mod finding;

@@ -6,18 +6,21 @@ use std::net::{IpAddr, SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::mpsc;
+use std::thread;
 
 use ::log::LevelFilter;
 use anyhow::Context as _;
+use shadow_engine::exchange::{Depth, Limits};
 use shadow_engine::{ClientAddress, Engine, EngineConfig, Source};
 
 use crate::announce::Announcer;
 use crate::check;
 use crate::cli;
-use crate::config::{Config, HostPort, SourceMode};
+use crate::comparing;
+use crate::config::{Config, HostPort, SourceMode, tracked_flows};
 use crate::control;
 use crate::host::{Host, Netlink, Route, addresses};
-use crate::kernel::{LoadOptions, Pinning, Programs};
+use crate::kernel::{LoadOptions, Pinning, Programs, ResponseOptions};
 use crate::links::{Link, Links};
 use crate::live;
 use crate::lock::{self, Locks};
@@ -66,7 +69,13 @@ async fn mirror(config: &Config) -> anyhow::Result<()> {
     let published = Published::default();
     let (commands, receiver) = mpsc::channel();
     let pinning = pinning(config, &plan);
-    let worker = Worker::new(programs, engine, pinning, receiver, Arc::clone(&published))?;
+    let (sender, exchanges) = comparing::queue();
+    let worker = Worker::new(programs, engine, pinning, receiver, sender, Arc::clone(&published))?;
+    // Nobody looks at them yet. It ends with the worker, which has the other end.
+    let comparing = thread::Builder::new()
+        .name("comparing".to_owned())
+        .spawn(move || exchanges.for_each(drop))
+        .context("the comparing thread does not start")?;
     announce(config, &plan);
     let guards: Vec<_> = plan.guards.iter().map(|guard| guard.name.as_str()).collect();
     let guards = guards.join(", ");
@@ -76,6 +85,9 @@ async fn mirror(config: &Config) -> anyhow::Result<()> {
     let last = control.run(worker, listener).await?;
     if let Some(announcing) = announcing {
         announcing.abort();
+    }
+    if comparing.join().is_err() {
+        tracing::error!("the comparing thread panicked");
     }
     if config.source.value != SourceMode::Own && !config.dry_run {
         tracing::info!(
@@ -92,6 +104,10 @@ fn attach(config: &Config, plan: &Plan, own: &[IpAddr]) -> anyhow::Result<Progra
     let mut programs = Programs::load(LoadOptions {
         requests_bytes: config.ring_size,
         replies_bytes: config.ring_size,
+        responses: (config.compare != cli::Compare::Off).then(|| ResponseOptions {
+            bytes: config.ring_size,
+            flows: tracked_flows(config.max_flows),
+        }),
         log_level: match config.verbose {
             0 => LevelFilter::Warn,
             1 => LevelFilter::Info,
@@ -161,6 +177,14 @@ fn engine_config(config: &Config, plan: &Plan) -> anyhow::Result<EngineConfig> {
             cli::Pace::Off => shadow_engine::Pace::Off,
         },
         dry_run: config.dry_run,
+        exchanges: Limits {
+            depth: match config.compare {
+                cli::Compare::Off => Depth::Off,
+                cli::Compare::Status => Depth::Status,
+                cli::Compare::Body => Depth::Body,
+            },
+            ..Limits::default()
+        },
         ..EngineConfig::new(plan.shadow, plan.route.source, secret)
     })
 }

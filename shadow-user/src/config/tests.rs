@@ -51,6 +51,16 @@ fn defaults_are_those_of_the_help() {
 }
 
 #[test]
+fn comparing_is_off_in_a_dry_run() {
+    assert_eq!(load(LEAST).expect("valid").compare, Compare::Status);
+    assert_eq!(load(&format!("{LEAST} --compare body")).expect("valid").compare, Compare::Body);
+    let dry = load(&format!("{LEAST} --compare body --dry-run")).expect("valid");
+    assert_eq!(dry.compare, Compare::Off);
+    let file = "iface = 'eth9'\nport = 8080\nshadow = '10.0.0.9:81'\ncompare = 'off'";
+    assert_eq!(from_file(file, "").expect("valid").compare, Compare::Off);
+}
+
+#[test]
 fn every_flag_reaches_its_field() {
     let config = load(
         "--iface eth0 --iface eth1 --port 10.0.0.5:80 --port [fd00::1]:443 --shadow [fd00::9]:81 \
@@ -236,9 +246,19 @@ fn refusals_name_the_setting_and_the_remedy() {
         ),
         (
             format!("{LEAST} --memory-limit 32MiB"),
+            "--memory-limit 32MiB: leaves too little besides the daemon and three rings of 16777216 \
+             bytes; give 132MiB or more, or a smaller --ring-size"
+                .into(),
+        ),
+        (
+            format!("{LEAST} --memory-limit 32MiB --compare off"),
             "--memory-limit 32MiB: leaves too little besides the daemon and two rings of 16777216 \
              bytes; give 84MiB or more, or a smaller --ring-size"
                 .into(),
+        ),
+        (
+            format!("{LEAST} --compare all"),
+            "--compare all: is not a choice; give off or status or body".into(),
         ),
         (
             format!("{LEAST} --max-flows 0"),

@@ -6,10 +6,10 @@ pub mod metrics;
 mod snapshot;
 pub mod summary;
 
-use shadow_common::{Counter, GuardCounter, TapCounter};
+use shadow_common::{Counter, GuardCounter, ResponseCounter, TapCounter};
 
 pub use lag::Lag;
-pub use snapshot::{Phase, Snapshot};
+pub use snapshot::{Phase, Snapshot, answers};
 
 /// The version in metrics and summary.
 pub const VERSION: &str = env!("CARGO_PKG_VERSION");
@@ -50,6 +50,7 @@ pub fn figures(snapshot: &Snapshot) -> Vec<Figure> {
     bytes(&mut list, snapshot);
     requests(&mut list, snapshot);
     shadow(&mut list, snapshot);
+    comparing(&mut list, snapshot);
     list.level("memory.flows_bytes", "Bytes that flows buffer", snapshot.memory as u64);
     list.level("memory.resident_bytes", "Bytes of the process in memory", snapshot.resident);
     list.push(
@@ -178,6 +179,54 @@ fn shadow(list: &mut List, snapshot: &Snapshot) {
         "sent.unsent",
         "Packets that the kernel did not take; TCP sends them again",
         sends.iter_unsent().map(|(reason, count)| (reason.label(), count)),
+    );
+}
+
+fn comparing(list: &mut List, snapshot: &Snapshot) {
+    let Snapshot { books, kernel, .. } = snapshot;
+    let responses = &books.responses;
+    list.count(
+        "responses.selected",
+        "Packets of production that were wanted, captured or not",
+        kernel.responses.total(),
+    );
+    list.count("responses.captured", "Packets of production captured", responses.captured);
+    list.count(
+        "responses.abridged",
+        "Of these, packets without the payload, which was of no use",
+        kernel.responses.get(ResponseCounter::Abridged),
+    );
+    list.count("responses.used", "Packets of production of a followed flow", responses.used);
+    list.reasons(
+        "responses.ignored",
+        "Packets of production that contributed nothing",
+        responses.ignored.iter(),
+    );
+    list.reasons(
+        "responses.lost",
+        "Packets of production that could not be captured",
+        snapshot::RESPONSES_LOST
+            .iter()
+            .map(|reason| (reason.label(), kernel.responses.get(*reason))),
+    );
+    let exchanges = &books.exchanges;
+    list.count("exchanges.seen", "Requests of which the answers are known", exchanges.seen);
+    list.count("exchanges.paired", "Exchanges answered on both legs", exchanges.paired);
+    list.reasons(
+        "exchanges.unpaired.production",
+        "Exchanges that production did not answer",
+        exchanges.unpaired_production.iter(),
+    );
+    list.reasons(
+        "exchanges.unpaired.shadow",
+        "Exchanges that production alone answered",
+        exchanges.unpaired_shadow.iter(),
+    );
+    list.count("exchanges.compared", "Exchanges handed over to compare", snapshot.compared);
+    list.reasons(
+        "exchanges.shed",
+        "Exchanges that nobody had the time to compare",
+        [("queue_full", snapshot.queue_full)].into_iter(),
     );
 }
 

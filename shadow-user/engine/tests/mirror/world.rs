@@ -186,7 +186,7 @@ impl World {
         match place {
             Place::Client => self.client.receive(packet),
             Place::Shadow => self.shadow.receive(packet),
-            Place::Mirror => self.engine.handle_reply(&packet, self.now),
+            Place::Mirror => self.engine.handle_reply(&packet, self.now, self.now),
             Place::Production => {
                 if self.dice.chance(self.weather.capture_loss) {
                     self.lost_capture = true;
