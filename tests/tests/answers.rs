@@ -30,6 +30,9 @@ fn every_request_is_paired(family: Family, depth: &str) -> Result<()> {
         ensure!(found == wanted, "{key} is {found}, not {wanted}: {:#}", books.json());
     }
     ensure!(books.get("responses.used") >= requests, "{:#}", books.json());
+    let abridged = books.get("responses.abridged");
+    println!("{depth}: {abridged} of {} packets abridged", books.get("responses.captured"));
+    ensure!((abridged > 0) == (depth == "status"), "{abridged} abridged: {:#}", books.json());
     Ok(())
 }
 
