@@ -10,31 +10,23 @@ pub struct Link {
     pub name: String,
     /// Whether clients' packets are captured from it.
     pub tap: bool,
-    /// Whether production's answers to them are captured, too.
-    pub answers: bool,
     /// Whether the shadow's answers are awaited on it.
     pub guard: bool,
 }
 
 impl Link {
-    /// Those with a tap or a guard, each once; a tap with its other half when `answers` are wanted.
+    /// Those with a tap or a guard, each once.
     #[must_use]
-    pub fn all(taps: &[Interface], guards: &[Interface], answers: bool) -> Vec<Self> {
+    pub fn all(taps: &[Interface], guards: &[Interface]) -> Vec<Self> {
         let mut links: Vec<Self> = Vec::new();
         for (interface, tap) in
             guards.iter().map(|guard| (guard, false)).chain(taps.iter().map(|tap| (tap, true)))
         {
             match links.iter_mut().find(|link| link.name == interface.name) {
-                Some(link) => {
-                    link.tap |= tap;
-                    link.answers = link.tap && answers;
+                Some(link) => link.tap |= tap,
+                None => {
+                    links.push(Self { name: interface.name.clone(), tap, guard: !tap });
                 }
-                None => links.push(Self {
-                    name: interface.name.clone(),
-                    tap,
-                    answers: tap && answers,
-                    guard: !tap,
-                }),
             }
         }
         links
@@ -50,10 +42,6 @@ impl Link {
             tracing::debug!("the guard is attached to {}", self.name);
         }
         if self.tap {
-            // The other half before it: no request is noted whose answer is not seen.
-            if self.answers {
-                programs.attach_tap_out(&self.name)?;
-            }
             programs.attach_tap(&self.name)?;
             tracing::debug!("the tap is attached to {}", self.name);
         }
@@ -152,16 +140,15 @@ mod tests {
     #[test]
     fn an_interface_with_tap_and_guard_is_one_link() {
         let (eth0, eth1) = (interface(2, "eth0", true), interface(3, "eth1", true));
-        let links = Link::all(std::slice::from_ref(&eth0), &[eth1, eth0.clone()], true);
-        let roles: Vec<_> =
-            links.iter().map(|l| (l.name.as_str(), l.tap, l.answers, l.guard)).collect();
-        assert_eq!(roles, [("eth1", false, false, true), ("eth0", true, true, true)]);
+        let links = Link::all(std::slice::from_ref(&eth0), &[eth1, eth0.clone()]);
+        let roles: Vec<_> = links.iter().map(|l| (l.name.as_str(), l.tap, l.guard)).collect();
+        assert_eq!(roles, [("eth1", false, true), ("eth0", true, true)]);
     }
 
     #[test]
     fn each_change_is_told_once() {
         let lo = interface(1, "lo", true);
-        let link = Link { name: "eth0".into(), tap: true, answers: true, guard: false };
+        let link = Link { name: "eth0".into(), tap: true, guard: false };
         let mut links = Links::new(std::slice::from_ref(&link), &[interface(2, "eth0", true)]);
         let mut look = |eth0: Option<Interface>| {
             let all: Vec<_> = [Some(lo.clone()), eth0].into_iter().flatten().collect();

@@ -116,12 +116,13 @@ async fn mirror(config: &Config) -> anyhow::Result<()> {
         );
     }
     let compared = is_compared.then_some(&*compared);
-    if let (Some((setting, mut file)), Some(compared)) = (learning, compared) {
+    let learnt = learning.zip(compared).map_or(Ok(()), |((setting, mut file), compared)| {
         file.set_len(0)
             .and_then(|()| file.write_all(compared.tallies.learn().write().as_bytes()))
-            .with_context(|| format!("{setting}: the noise cannot be written"))?;
-    }
-    finish(config, &last, compared, summary)
+            .with_context(|| format!("{setting}: the noise cannot be written"))
+    });
+    // One that cannot be written keeps the other from nobody.
+    finish(config, &last, compared, summary).and(learnt)
 }
 
 /// Loads the programs, tells them what to select, and only then attaches them.
@@ -162,8 +163,7 @@ fn attach(config: &Config, plan: &Plan, own: &[IpAddr]) -> anyhow::Result<Progra
 
 /// The interfaces with a program of this mirror.
 fn links(config: &Config, plan: &Plan) -> Vec<Link> {
-    let guards: &[_] = if config.dry_run { &[] } else { &plan.guards };
-    Link::all(&plan.taps, guards, config.compare != cli::Compare::Off)
+    Link::all(&plan.taps, if config.dry_run { &[] } else { &plan.guards })
 }
 
 fn pinning(config: &Config, plan: &Plan) -> Pinning {

@@ -95,22 +95,19 @@ impl Programs {
         })
     }
 
-    /// Attaches the tap to an interface's ingress, before any other program.
+    /// Attaches the tap to an interface's ingress, before any other program; when answers are
+    /// compared, its other half to the egress.
     ///
     /// # Errors
     /// No such interface, missing rights, or a kernel without TCX and clsact.
     pub fn attach_tap(&mut self, interface: &str) -> Result<(), KernelError> {
+        if self.comparing {
+            // First: no request is noted whose answer is not seen.
+            let tap = program(&mut self.ebpf, "tap_out")?;
+            self.attachments.attach("tap_out", tap, interface, Direction::Out)?;
+        }
         let tap = program(&mut self.ebpf, "tap")?;
         self.attachments.attach("tap", tap, interface, Direction::In)
-    }
-
-    /// Attaches the tap's other half to an interface's egress, before any other program.
-    ///
-    /// # Errors
-    /// As [`Programs::attach_tap`].
-    pub fn attach_tap_out(&mut self, interface: &str) -> Result<(), KernelError> {
-        let tap = program(&mut self.ebpf, "tap_out")?;
-        self.attachments.attach("tap_out", tap, interface, Direction::Out)
     }
 
     /// Attaches the guard to an interface's ingress, before any other program.

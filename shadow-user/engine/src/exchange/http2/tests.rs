@@ -289,12 +289,17 @@ fn what_nginx_says_is_read() {
     let (requests, rest) = rest.split_at(u16::from_be_bytes([a, b]).into());
     let (production, shadow) = rest.split_at(u16::from_be_bytes([c, d]).into());
     let done = run(&Flow::new(requests, production, shadow));
-    let told: Vec<_> = done.iter().map(|done| (&*done.request.target, done.production.as_ref().unwrap().status)).collect();
+    let told: Vec<_> = done
+        .iter()
+        .map(|done| (&*done.request.target, done.production.as_ref().unwrap().status))
+        .collect();
     let batch = [("/a.txt", 200), ("/nope", 404), ("/r", 302), ("/p", 200)];
     let expected = batch.map(|(path, status)| (path, Status::Http(status)));
     assert_eq!(told, [expected, expected].concat());
     let Head::Fields(fields) = &done[7].request.head else { panic!() };
     assert!(fields.contains(&(b"cookie"[..].into(), b"k=7"[..].into())));
     let Head::Fields(fields) = &done[6].shadow.as_ref().unwrap().head else { panic!() };
-    assert!(fields.iter().any(|(name, value)| **name == *b"server" && value.starts_with(b"nginx/")));
+    assert!(
+        fields.iter().any(|(name, value)| **name == *b"server" && value.starts_with(b"nginx/"))
+    );
 }
