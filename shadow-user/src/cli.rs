@@ -23,6 +23,8 @@ pub struct Cli {
 pub enum Command {
     /// Copy the clients' traffic of a port to a shadow until stopped
     Mirror(Box<MirrorArgs>),
+    /// Look at what stands against mirroring with these flags, and mirror nothing
+    Check(Box<MirrorArgs>),
     /// On the shadow's host: send the service's replies to the mirror's host
     #[command(subcommand)]
     Route(RouteCommand),
@@ -141,6 +143,65 @@ pub struct MirrorArgs {
     #[arg(long, value_name = "FILE")]
     pub summary: Option<Text>,
 
+    /// What is not compared.
+    #[arg(
+        long,
+        value_name = "KIND:NAME",
+        help = "Leave out of the comparison: header:NAME, json:PATH (as json:$.items[*].price) or \
+                query:NAME; may be repeated"
+    )]
+    #[serde(deserialize_with = "one_or_many")]
+    pub ignore: Vec<Text>,
+
+    /// How requests are grouped.
+    #[arg(
+        long,
+        value_name = "PATTERN",
+        help = "Group requests by this path, as /users/{name}/posts or GET /files/{*rest}; may be \
+                repeated [default: numbers, UUIDs and hashes are folded]"
+    )]
+    #[serde(deserialize_with = "one_or_many")]
+    pub route: Vec<Text>,
+
+    /// When an equal answer is slower, as 50%, 20ms or both; off for never
+    /// [default: 100%+100ms]
+    #[arg(long, value_name = "HOW")]
+    pub slower: Option<Text>,
+
+    /// The shadow runs production's version: write here at exit which fields differ all the same
+    #[arg(long, value_name = "FILE")]
+    pub learn_noise: Option<Text>,
+
+    /// Differences that are in this file of --learn-noise do not count
+    #[arg(long, value_name = "FILE")]
+    pub noise: Option<Text>,
+
+    /// Exit with status 1 when this holds at the end.
+    #[arg(
+        long,
+        value_name = "CONDITION",
+        help = "End with status 1 when this holds at the end, as mismatch>0.1%, status>0, p99>+20%; \
+                may be repeated"
+    )]
+    #[serde(deserialize_with = "one_or_many")]
+    pub fail_on: Vec<Text>,
+
+    /// Write each exchange as a line of JSON here; - for standard output
+    #[arg(long, value_name = "FILE")]
+    pub report: Option<Text>,
+
+    /// Which exchanges are reported: all or mismatch [default: all]
+    #[arg(long, value_name = "WHICH")]
+    pub report_only: Option<Text>,
+
+    /// Report this share of them [default: 100%]
+    #[arg(long, value_name = "PERCENT")]
+    pub report_sample: Option<Text>,
+
+    /// Put bodies, and the values that differ, into the report and onto the page
+    #[arg(long, num_args = 0..=1, require_equals = true, default_missing_value = "true", value_name = "BOOL")]
+    pub report_bodies: Option<Text>,
+
     /// Stop after this time [default: run until SIGINT or SIGTERM]
     #[arg(long, value_name = "TIME")]
     pub duration: Option<Text>,
@@ -153,6 +214,10 @@ pub struct MirrorArgs {
     #[arg(long, num_args = 0..=1, require_equals = true, default_missing_value = "true", value_name = "BOOL")]
     pub dry_run: Option<Text>,
 
+    /// Do not look at what `check` looks at, and do not probe the shadow first
+    #[arg(long, num_args = 0..=1, require_equals = true, default_missing_value = "true", value_name = "BOOL")]
+    pub no_check: Option<Text>,
+
     /// Whose address the shadow sees.
     #[arg(
         long,
@@ -161,6 +226,11 @@ pub struct MirrorArgs {
                 pool=CIDR (one of an otherwise unused network for each client) [default: self]"
     )]
     pub source: Option<Text>,
+
+    /// With --source pool=CIDR: answer for the pool's addresses on the segment toward the shadow, so
+    /// that no route to them is needed
+    #[arg(long, num_args = 0..=1, require_equals = true, default_missing_value = "true", value_name = "BOOL")]
+    pub pool_announce: Option<Text>,
 
     /// Ports the mirror sends from with --source self, kept free of others [default: 16384-32767]
     #[arg(long, value_name = "FIRST-LAST")]
@@ -188,6 +258,10 @@ pub struct MirrorArgs {
     #[arg(long, value_name = "TIME")]
     pub shadow_timeout: Option<Text>,
 
+    /// How much of the answers is compared: off, status (heads and lengths) or body [default: status]
+    #[arg(long, value_name = "DEPTH")]
+    pub compare: Option<Text>,
+
     /// Time between a client's segments: as-captured or off [default: as-captured]
     #[arg(long, value_name = "PACE")]
     pub pace: Option<Text>,
@@ -209,7 +283,7 @@ pub struct MirrorArgs {
     #[arg(long, value_name = "FORM")]
     pub log_format: Option<Text>,
 
-    /// Log more; twice for still more
+    /// Log each step of the start, and every bucket that grows with its reason
     #[arg(short, long, action = ArgAction::Count)]
     pub verbose: u8,
 }
@@ -232,6 +306,17 @@ pub enum GateAction {
     Abort,
     /// The data goes out, counted.
     Send,
+}
+
+/// How much of production's answers and the shadow's is compared.
+#[derive(Clone, Copy, Debug, Eq, PartialEq, ValueEnum)]
+pub enum Compare {
+    /// Nothing: production's answers are not captured.
+    Off,
+    /// Heads, and how long bodies are.
+    Status,
+    /// Whole answers.
+    Body,
 }
 
 /// When released data goes out.

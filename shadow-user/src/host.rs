@@ -12,7 +12,8 @@ use procfs::net::{TcpNetEntry, TcpState};
 use procfs::sys::kernel::Version;
 use rtnetlink::packet_route::AddressFamily;
 use rtnetlink::packet_route::address::AddressAttribute;
-use rtnetlink::packet_route::link::{LinkAttribute, LinkFlags};
+use rtnetlink::packet_route::link::{InfoKind, LinkAttribute, LinkFlags, LinkInfo, LinkLayerType};
+use rtnetlink::packet_route::neighbour::{NeighbourAddress, NeighbourAttribute};
 use rtnetlink::packet_route::route::{RouteAddress, RouteAttribute, RouteMetric, RouteType};
 use rtnetlink::{Handle, RouteMessageBuilder};
 
@@ -29,6 +30,12 @@ pub struct Interface {
     pub mtu: u32,
     /// Its addresses.
     pub addresses: Vec<IpAddr>,
+    /// Its Ethernet address, when it has neighbours that ask for it: not on a loopback or tunnel.
+    pub mac: Option<[u8; 6]>,
+    /// Index of the interface that its packets go on to: the bridge or bond of which it is a port.
+    pub master: Option<u32>,
+    /// Index of the interface from which its packets come: what a VLAN or macvlan stands on.
+    pub parent: Option<u32>,
 }
 
 /// Every address of these interfaces.
@@ -162,6 +169,11 @@ impl Netlink {
         Ok(Self { handle })
     }
 
+    /// The connection, for questions of others.
+    pub(crate) const fn handle(&self) -> &Handle {
+        &self.handle
+    }
+
     /// All interfaces with their addresses.
     ///
     /// # Errors
@@ -177,10 +189,20 @@ impl Netlink {
                     up: link.header.flags.contains(LinkFlags::Up),
                     ..Interface::default()
                 };
+                let has_neighbours = link.header.link_layer_type == LinkLayerType::Ether
+                    && !link.header.flags.contains(LinkFlags::Noarp);
+                let stands_on_parent = stands_on_parent(&link.attributes);
                 for attribute in link.attributes {
                     match attribute {
                         LinkAttribute::IfName(name) => interface.name = name,
                         LinkAttribute::Mtu(mtu) => interface.mtu = mtu,
+                        LinkAttribute::Address(address) if has_neighbours => {
+                            interface.mac = address.try_into().ok();
+                        }
+                        LinkAttribute::Controller(index) => interface.master = Some(index),
+                        LinkAttribute::Link(index) if stands_on_parent => {
+                            interface.parent = Some(index);
+                        }
                         _ => {}
                     }
                 }
@@ -193,6 +215,40 @@ impl Netlink {
             }
         }
         Ok(interfaces)
+    }
+
+    /// The neighbours on an interface whose Ethernet addresses are known.
+    ///
+    /// # Errors
+    /// When the kernel does not answer the request.
+    pub async fn neighbours(&self, index: u32) -> anyhow::Result<Vec<(IpAddr, [u8; 6])>> {
+        let messages: Vec<_> = self
+            .handle
+            .neighbours()
+            .get()
+            .execute()
+            .try_collect()
+            .await
+            .context("no list of neighbours")?;
+        let known = messages.into_iter().filter(|message| message.header.ifindex == index);
+        Ok(known
+            .filter_map(|message| {
+                let (mut address, mut mac) = (None, None);
+                for attribute in message.attributes {
+                    match attribute {
+                        NeighbourAttribute::Destination(NeighbourAddress::Inet(v4)) => {
+                            address = Some(IpAddr::V4(v4));
+                        }
+                        NeighbourAttribute::Destination(NeighbourAddress::Inet6(v6)) => {
+                            address = Some(IpAddr::V6(v6));
+                        }
+                        NeighbourAttribute::LinkLayerAddress(bytes) => mac = bytes.try_into().ok(),
+                        _ => {}
+                    }
+                }
+                Some((address?, mac?))
+            })
+            .collect())
     }
 
     async fn index_addresses(&self) -> anyhow::Result<Vec<(u32, IpAddr)>> {
@@ -272,6 +328,20 @@ impl Netlink {
         route.source = source.ok_or("this host has no address to send from")?;
         Ok(route)
     }
+}
+
+/// Whether `IFLA_LINK` names an interface of this network namespace whose packets are seen again
+/// here: of a veth it names the other end, of a tunnel the way of the packets around its own.
+fn stands_on_parent(attributes: &[LinkAttribute]) -> bool {
+    let is_stacked = |info: &LinkInfo| {
+        use InfoKind::{IpVlan, MacVlan, Vlan};
+        matches!(info, LinkInfo::Kind(Vlan | MacVlan | IpVlan))
+    };
+    let elsewhere = |attribute: &_| matches!(attribute, LinkAttribute::LinkNetNsId(_));
+    attributes.iter().any(|attribute| match attribute {
+        LinkAttribute::LinkInfo(infos) => infos.iter().any(is_stacked),
+        _ => false,
+    }) && !attributes.iter().any(elsewhere)
 }
 
 #[cfg(test)]

@@ -6,14 +6,14 @@ use std::time::Duration;
 use anyhow::Context as _;
 use axum::Router;
 use axum::extract::State;
-use axum::http::StatusCode;
-use axum::http::header::CONTENT_TYPE;
+use axum::http::header::{ACCEPT, CONTENT_TYPE};
+use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 
 use crate::compare::Seen;
 use crate::kernel;
-use crate::report::{Snapshot, metrics};
+use crate::report::{Exposition, Snapshot, metrics};
 use crate::web::access::Access;
 use crate::web::board::{Board, Run};
 use crate::web::{self, Site};
@@ -44,32 +44,31 @@ pub struct Sources {
 ///
 /// # Errors
 /// When the listener is not one that tokio can drive.
-pub async fn serve(
-    listening: Listening,
-    sources: Sources,
-    run: Run,
-) -> anyhow::Result<()> {
+pub async fn serve(listening: Listening, sources: Sources, run: Run) -> anyhow::Result<()> {
     let Listening { listener, access } = listening;
     let listener = tokio::net::TcpListener::from_std(listener).context("--listen is unusable")?;
     let listener = web::connection::Connections::new(listener);
-    let Sources { published, seen } = sources;
     let router = Router::new()
         .route("/metrics", get(metrics_page))
         .route("/healthz", get(health_page))
-        .with_state(published.clone())
-        .merge(web::router(Site::new(Board::new(run, published, seen), access)));
+        .with_state(sources.clone())
+        .merge(web::router(Site::new(Board::new(run, sources), access)));
     axum::serve(listener, router).await.context("the metrics server ended")
 }
 
-async fn metrics_page(State(published): State<Published>) -> Response {
-    match metrics::render(&published.load()) {
-        Ok(text) => ([(CONTENT_TYPE, metrics::CONTENT_TYPE)], text).into_response(),
+async fn metrics_page(State(sources): State<Sources>, headers: HeaderMap) -> Response {
+    let accept = headers.get(ACCEPT).and_then(|value| value.to_str().ok());
+    let exposition = Exposition::accepted(accept);
+    let compared = sources.seen.map(|seen| seen.load_full());
+    match metrics::render(&sources.published.load(), compared, exposition) {
+        Ok(text) => ([(CONTENT_TYPE, exposition.content_type())], text).into_response(),
         Err(error) => (StatusCode::INTERNAL_SERVER_ERROR, error.to_string()).into_response(),
     }
 }
 
-async fn health_page(State(published): State<Published>) -> (StatusCode, String) {
-    health(&published.load(), kernel::now().since(published.load().at))
+async fn health_page(State(sources): State<Sources>) -> (StatusCode, String) {
+    let snapshot = sources.published.load();
+    health(&snapshot, kernel::now().since(snapshot.at))
 }
 
 fn health(snapshot: &Snapshot, age: Duration) -> (StatusCode, String) {

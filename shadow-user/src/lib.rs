@@ -4,13 +4,19 @@ use std::process::ExitCode;
 
 use clap::Parser as _;
 
+pub mod announce;
+pub mod check;
 pub mod cli;
+pub mod compare;
+pub mod comparing;
 pub mod config;
 pub mod control;
+pub mod finding;
 pub mod guard;
 pub mod host;
 pub mod http;
 pub mod kernel;
+pub mod links;
 pub mod live;
 pub mod lock;
 mod log;
@@ -50,6 +56,9 @@ pub fn run() -> ExitCode {
     let result = match cli.command {
         Command::Mirror(flags) => {
             Config::load(*flags).map_err(anyhow::Error::from).and_then(mirror::run)
+        }
+        Command::Check(flags) => {
+            Config::load(*flags).map_err(anyhow::Error::from).and_then(check::run)
         }
         Command::Route(command) => route::run(command),
         Command::Guard(command) => guard::run(command),

@@ -301,7 +301,8 @@ mod tests {
         let mut comparer = Comparer::new(Rules::default()).expect("comparer");
         let mut tallies = Tallies::new(TallyBounds::default());
         let noise = Noise::default();
-        let shadow = [Ok(response(500, "{}", 9)), Ok(response(200, "{}", 3)), Err(Unpaired::Closed)];
+        let shadow =
+            [Ok(response(500, "{}", 9)), Ok(response(200, "{}", 3)), Err(Unpaired::Closed)];
         for shadow in shadow {
             let exchange = exchange("/products/7", Ok(response(200, "{}", 3)), shadow);
             let comparison = comparer.compare(&exchange, &noise);
@@ -321,8 +322,15 @@ mod tests {
         terminal.draw(|frame| draw(frame, &moment, Some(&tallies), "10.0.0.9:80")).expect("drawn");
         let text = terminal.backend().to_string();
         let parts = [
-            "differ of", "production ↓ shadow →", "500", "none", "p99", "max", "worst endpoints",
-            "GET /products/{id}", "aborted 0",
+            "differ of",
+            "production ↓ shadow →",
+            "500",
+            "none",
+            "p99",
+            "max",
+            "worst endpoints",
+            "GET /products/{id}",
+            "aborted 0",
         ];
         for part in parts {
             assert!(text.contains(part), "{part} is not in\n{text}");

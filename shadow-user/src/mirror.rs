@@ -9,18 +9,25 @@ use std::sync::mpsc;
 
 use ::log::LevelFilter;
 use anyhow::Context as _;
+use shadow_engine::compare::Learnt;
+use shadow_engine::exchange::{Depth, Limits};
 use shadow_engine::{ClientAddress, Engine, EngineConfig, Source};
 
+use crate::announce::Announcer;
+use crate::check;
 use crate::cli;
-use crate::config::{Config, HostPort, SourceMode};
+use crate::compare::{self, Compared};
+use crate::comparing;
+use crate::config::{Config, HostPort, SourceMode, tracked_flows};
 use crate::control;
 use crate::host::{Host, Netlink, Route, addresses};
-use crate::http::Listening;
-use crate::kernel::{KernelError, LoadOptions, Pinning, Programs};
+use crate::http::{self, Listening};
+use crate::kernel::{LoadOptions, Pinning, Programs, ResponseOptions};
+use crate::links::{Link, Links};
 use crate::live;
 use crate::lock::{self, Locks};
-use crate::preflight::{self, Plan};
-use crate::report::{Snapshot, summary};
+use crate::preflight::{self, Plan, stacked};
+use crate::report::{Outcome, Snapshot, summary};
 use crate::services::{guard_rule, own_addresses, service_keys};
 use crate::setting::{Refusal, Setting};
 use crate::web::Token;
@@ -44,30 +51,80 @@ pub fn run(config: Config) -> anyhow::Result<()> {
 }
 
 async fn mirror(config: &Config) -> anyhow::Result<()> {
-    let Prepared { plan, listening, summary, netlink, _locks } = Prepared::new(config).await?;
+    let Prepared {
+        plan,
+        listening,
+        summary,
+        report,
+        learnt,
+        learning,
+        netlink,
+        mut announcer,
+        _locks,
+    } = Prepared::new(config).await?;
+    let renames = report.is_some() && !config.takes_stdout();
+    let reopen = report.as_ref().map(|report| report.writer.reopen());
     // Before the attachment, so that an early signal finds somebody to detach it.
-    let signals = control::Signals::new()?;
-    let own = addresses(&netlink.interfaces().await?);
+    let mut signals = control::Signals::new(renames)?;
+    if !config.no_check && !config.dry_run {
+        let announcer = announcer.as_mut();
+        tokio::select! {
+            checked = check::before_mirroring(config, &plan, &netlink, announcer) => checked?,
+            () = signals.stopped() => return Ok(()),
+        }
+    }
+    let interfaces = netlink.interfaces().await?;
+    let own = addresses(&interfaces);
     let mut programs = attach(config, &plan, &own)?;
+    // Not before the guard: who is told to send here is guarded.
+    let announcing =
+        announcer.map(|mut announcer| tokio::spawn(async move { announcer.run().await }));
     let kernel_log = programs.take_log(::log::logger());
     let engine = Engine::new(engine_config(config, &plan)?);
     let published = Published::default();
     let (commands, receiver) = mpsc::channel();
-    let worker = Worker::new(programs, engine, receiver, Arc::clone(&published))?;
+    let (sender, exchanges) = comparing::queue();
+    let pinning = pinning(config, &plan);
+    let worker = Worker::new(programs, engine, pinning, receiver, sender, Arc::clone(&published))?;
+    // It ends with the worker, which has the other end.
+    let comparing = compare::start(config, learnt, report, exchanges)?;
     announce(config, &plan);
     let guards: Vec<_> = plan.guards.iter().map(|guard| guard.name.as_str()).collect();
     let guards = guards.join(", ");
-    let taps = plan.taps;
-    let control =
-        control::Control { config, netlink, taps, own, signals, commands, published, kernel_log };
+    let links = Links::new(&links(config, &plan), &interfaces);
+    let is_compared = config.compare != cli::Compare::Off;
+    let sources = http::Sources { published, seen: is_compared.then(|| comparing.seen()) };
+    let control = control::Control {
+        config,
+        netlink,
+        links,
+        own,
+        signals,
+        commands,
+        sources,
+        reopen,
+        kernel_log,
+    };
     let last = control.run(worker, listening).await?;
+    if let Some(announcing) = announcing {
+        announcing.abort();
+    }
+    // The worker is gone, and with it the only way in: the thread ends when it has compared the rest.
+    let compared = comparing.join();
     if config.source.value != SourceMode::Own && !config.dry_run {
         tracing::info!(
             "the guard stays on {guards}, lest the shadow's last answers reach clients; \
              `shadowtap guard remove` takes it down"
         );
     }
-    finish(&last, summary)
+    let compared = is_compared.then_some(&*compared);
+    let learnt = learning.zip(compared).map_or(Ok(()), |((setting, mut file), compared)| {
+        file.set_len(0)
+            .and_then(|()| file.write_all(compared.tallies.learn().write().as_bytes()))
+            .with_context(|| format!("{setting}: the noise cannot be written"))
+    });
+    // One that cannot be written keeps the other from nobody.
+    finish(config, &last, compared, summary).and(learnt)
 }
 
 /// Loads the programs, tells them what to select, and only then attaches them.
@@ -76,6 +133,10 @@ fn attach(config: &Config, plan: &Plan, own: &[IpAddr]) -> anyhow::Result<Progra
     let mut programs = Programs::load(LoadOptions {
         requests_bytes: config.ring_size,
         replies_bytes: config.ring_size,
+        responses: (config.compare != cli::Compare::Off).then(|| ResponseOptions {
+            bytes: config.ring_size,
+            flows: tracked_flows(config.max_flows),
+        }),
         log_level: match config.verbose {
             0 => LevelFilter::Warn,
             1 => LevelFilter::Info,
@@ -85,39 +146,34 @@ fn attach(config: &Config, plan: &Plan, own: &[IpAddr]) -> anyhow::Result<Progra
     })?;
     let services: Vec<_> = config.port.iter().map(|port| port.value).collect();
     programs.set_services(&service_keys(&services, own))?;
+    tracing::debug!(?services, ?own, "selected: these ports, on this host's own addresses");
     if !config.dry_run {
         programs.set_own_addresses(&own_addresses(own))?;
-        let rule = guard_rule(config, plan.shadow, plan.route.source);
-        programs.set_guard_rules(&[rule])?;
-        // Answers to addresses of others must not be let go when the mirror ends, either: the
-        // shadow may have more to say to its clients.
-        let keep = config.source.value != SourceMode::Own;
-        let pinning = Pinning::of(plan.shadow, &rule.1, keep);
-        // The guard before the tap: nothing is sent that is not guarded.
-        for guard in &plan.guards {
-            attach_guard(&mut programs, &guard.name, &pinning)?;
-        }
+        programs.set_guard_rules(&[guard_rule(config, plan.shadow, plan.route.source)])?;
     }
-    for tap in &plan.taps {
-        programs.attach_tap(&tap.name)?;
+    let pinning = pinning(config, plan);
+    let (guards, taps): (Vec<_>, Vec<_>) = links(config, plan).into_iter().partition(|l| l.guard);
+    // Every guard before the first tap: nothing is sent that is not guarded.
+    for link in &guards {
+        Link { tap: false, ..link.clone() }.attach(&mut programs, &pinning)?;
+    }
+    for link in guards.into_iter().chain(taps) {
+        Link { guard: false, ..link }.attach(&mut programs, &pinning)?;
     }
     Ok(programs)
 }
 
-/// Pinned; where that cannot be, a guard that goes with the process does no harm as long as all
-/// that it drops is for this host.
-fn attach_guard(
-    programs: &mut Programs,
-    interface: &str,
-    pinning: &Pinning,
-) -> Result<(), KernelError> {
-    match programs.attach_pinned_guard(interface, pinning) {
-        Err(error @ (KernelError::NoBpffs(_) | KernelError::Pin { .. })) if !pinning.keep => {
-            tracing::warn!("the guard on {interface} goes when this process is killed: {error}");
-            programs.attach_guard(interface)
-        }
-        result => result,
-    }
+/// The interfaces with a program of this mirror.
+fn links(config: &Config, plan: &Plan) -> Vec<Link> {
+    Link::all(&plan.taps, if config.dry_run { &[] } else { &plan.guards })
+}
+
+fn pinning(config: &Config, plan: &Plan) -> Pinning {
+    // Answers to addresses of others must not be let go when the mirror ends, either: the
+    // shadow may have more to say to its clients.
+    let keep = config.source.value != SourceMode::Own;
+    let (_, rule) = guard_rule(config, plan.shadow, plan.route.source);
+    Pinning::of(plan.shadow, &rule, keep)
 }
 
 fn engine_config(config: &Config, plan: &Plan) -> anyhow::Result<EngineConfig> {
@@ -150,6 +206,14 @@ fn engine_config(config: &Config, plan: &Plan) -> anyhow::Result<EngineConfig> {
             cli::Pace::Off => shadow_engine::Pace::Off,
         },
         dry_run: config.dry_run,
+        exchanges: Limits {
+            depth: match config.compare {
+                cli::Compare::Off => Depth::Off,
+                cli::Compare::Status => Depth::Status,
+                cli::Compare::Body => Depth::Body,
+            },
+            ..Limits::default()
+        },
         ..EngineConfig::new(plan.shadow, plan.route.source, secret)
     })
 }
@@ -169,47 +233,113 @@ fn announce(config: &Config, plan: &Plan) {
     );
 }
 
-/// The last words: the file first, which scripts read, then the text.
-fn finish(last: &Snapshot, file: Option<(Setting<PathBuf>, File)>) -> anyhow::Result<()> {
+/// The last words: the files first, which scripts read, then the text, then the judgement.
+fn finish(
+    config: &Config,
+    last: &Snapshot,
+    compared: Option<&Compared>,
+    file: Option<(Setting<PathBuf>, File)>,
+) -> anyhow::Result<()> {
+    let outcome = Outcome::of(&config.judge, compared);
     if let Some((setting, mut file)) = file {
-        let json = serde_json::to_string_pretty(&summary::json(last))?;
+        let json = serde_json::to_string_pretty(&summary::json(last, compared, &outcome))?;
         file.set_len(0)
             .and_then(|()| writeln!(file, "{json}"))
             .with_context(|| format!("{setting}: the summary cannot be written"))?;
     }
+    let text = summary::text(last, compared);
     // A reader who has left does not make the run a failure.
-    let _ = writeln!(io::stdout(), "{}", summary::text(last));
+    let _ = if config.takes_stdout() {
+        writeln!(io::stderr(), "{text}")
+    } else {
+        writeln!(io::stdout(), "{text}")
+    };
     if let Err(imbalance) = last.check() {
         debug_assert!(false, "{imbalance}");
         tracing::warn!("{imbalance}");
     }
-    Ok(())
+    outcome.into_result()
 }
 
 /// What is held before the first attachment.
 #[derive(Debug)]
-struct Prepared {
-    plan: Plan,
+pub struct Prepared {
+    /// What the mirror works with.
+    pub plan: Plan,
     listening: Option<Listening>,
     summary: Option<(Setting<PathBuf>, File)>,
-    netlink: Netlink,
+    report: Option<compare::Report>,
+    learnt: Option<Learnt>,
+    learning: Option<(Setting<PathBuf>, File)>,
+    /// Where the host is asked.
+    pub netlink: Netlink,
+    /// Who answers for the pool's addresses.
+    pub announcer: Option<Announcer>,
     _locks: Locks,
 }
 
 impl Prepared {
     /// All checks in order; nothing outlives an error.
-    async fn new(config: &Config) -> anyhow::Result<Self> {
+    ///
+    /// # Errors
+    /// The first [`Refusal`]; anything else when the host cannot be asked.
+    pub async fn new(config: &Config) -> anyhow::Result<Self> {
         let netlink = Netlink::open()?;
         let host = Host::read(&netlink).await?;
+        let kernel = &host.kernel;
+        tracing::debug!("this host: Linux {}.{}.{}", kernel.major, kernel.minor, kernel.patch);
         preflight::check_privileges(&host)?;
         let (shadow, route) = reach(&config.shadow, &netlink).await?;
+        tracing::debug!(%shadow, ?route, "the way to the shadow");
         let plan = preflight::check(config, &host, shadow, route)?;
+        for tap in &plan.taps {
+            if let Some(master) = stacked::master(&host, tap) {
+                tracing::warn!(
+                    "{} is a port of {}: only what arrives by this port is mirrored; --iface {} \
+                     has all of it",
+                    tap.name,
+                    master.name,
+                    master.name
+                );
+            }
+        }
         let locks = Locks::take(config, shadow, Path::new(lock::DIRECTORY))?;
         let token = Token::load(config.listen_token_file.as_ref())?;
         let listening = config.listen.as_ref().map(|setting| listen(setting, token)).transpose()?;
         let summary = config.summary.as_ref().map(create).transpose()?;
-        Ok(Self { plan, listening, summary, netlink, _locks: locks })
+        let learnt = compare::read_noise(&config.judge)?;
+        let learning = compare::create_noise(&config.judge)?;
+        let announcer = announcer(config, &plan, &netlink).await?;
+        // Last, for it begins a thread.
+        let open = |report| compare::Report::open(report, config.show_bodies);
+        let report = config.report.as_ref().map(open).transpose()?;
+        Ok(Self {
+            plan,
+            listening,
+            summary,
+            report,
+            learnt,
+            learning,
+            netlink,
+            announcer,
+            _locks: locks,
+        })
     }
+}
+
+/// Who answers for the pool, when that is asked for.
+async fn announcer(
+    config: &Config,
+    plan: &Plan,
+    netlink: &Netlink,
+) -> anyhow::Result<Option<Announcer>> {
+    let source = &config.source;
+    let (SourceMode::Pool { network, .. }, true) = (source.value, config.pool_announce) else {
+        return Ok(None);
+    };
+    // The first guard is on the way to the shadow.
+    let Some(interface) = plan.guards.first().filter(|_| !config.dry_run) else { return Ok(None) };
+    Announcer::open(source, network, interface, netlink.clone()).await.map(Some)
 }
 
 /// The shadow's first address that this host has a route to, once for the whole run.

@@ -1,10 +1,11 @@
 //! What deserves a line in the log while a mirror runs: changes, never single packets.
 
+use std::collections::HashMap;
 use std::time::Duration;
 
 use shadow_engine::time::Instant;
 
-use crate::report::Snapshot;
+use crate::report::{Snapshot, Value, figures};
 
 /// Losses go on for as long as their cause: one line for all of this time.
 const QUIET: Duration = Duration::from_secs(10);
@@ -17,6 +18,8 @@ pub struct Notices {
     /// When a line about losses was last written.
     written: Option<Instant>,
     circuit_open: bool,
+    /// What [`Self::reasons`] has told of each figure and reason.
+    told: HashMap<(&'static str, &'static str), u64>,
 }
 
 impl Notices {
@@ -25,6 +28,32 @@ impl Notices {
         for line in self.lines(snapshot) {
             tracing::warn!("{line}");
         }
+        // Only with -v: a busy mirror always has some reason to tell.
+        if tracing::enabled!(tracing::Level::DEBUG) {
+            for line in self.reasons(snapshot) {
+                tracing::debug!("{line}");
+            }
+        }
+    }
+
+    /// Each bucket with a reason that has grown, and by how much.
+    fn reasons(&mut self, snapshot: &Snapshot) -> Vec<String> {
+        let mut lines = Vec::new();
+        for figure in figures(snapshot) {
+            let Value::Reasons(counts) = figure.value else { continue };
+            for (reason, count) in counts {
+                let told = self.told.entry((figure.key, reason)).or_default();
+                if count > *told {
+                    lines.push(format!(
+                        "{}.{reason} is {count}, {} more",
+                        figure.key,
+                        count - *told
+                    ));
+                    *told = count;
+                }
+            }
+        }
+        lines
     }
 
     fn lines(&mut self, snapshot: &Snapshot) -> Vec<String> {
@@ -75,6 +104,7 @@ impl Notices {
 mod tests {
     use super::*;
     use shadow_common::TapCounter;
+    use shadow_engine::books::Aborted;
 
     #[test]
     fn a_shadow_that_goes_and_comes_is_two_lines() {
@@ -86,6 +116,19 @@ mod tests {
         assert_eq!(notices.lines(&snapshot), Vec::<String>::new(), "said once");
         snapshot.books.circuit.open = false;
         assert_eq!(notices.lines(&snapshot), ["the shadow answers again"]);
+    }
+
+    #[test]
+    fn a_bucket_that_grows_is_told_with_its_reason() {
+        let mut notices = Notices::default();
+        let mut snapshot = Snapshot::default();
+        assert_eq!(notices.reasons(&snapshot), Vec::<String>::new());
+        snapshot.books.flows.seen = 5;
+        snapshot.books.flows.aborted.add(Aborted::GateTimeout, 3);
+        assert_eq!(notices.reasons(&snapshot), ["flows.aborted.gate_timeout is 3, 3 more"]);
+        assert_eq!(notices.reasons(&snapshot), Vec::<String>::new(), "told once");
+        snapshot.books.flows.aborted.add(Aborted::GateTimeout, 2);
+        assert_eq!(notices.reasons(&snapshot), ["flows.aborted.gate_timeout is 5, 2 more"]);
     }
 
     #[test]

@@ -1,6 +1,8 @@
 //! Every check that stands before the first attachment. All of them judge what
 //! `host` read, so that each refusal has a test.
 
+pub mod stacked;
+
 use std::net::{IpAddr, SocketAddr};
 use std::ops::RangeInclusive;
 
@@ -65,6 +67,7 @@ pub fn check(
     route: Route,
 ) -> Result<Plan, Refusal> {
     let taps = check_interfaces(config, host)?;
+    stacked::check(config, host)?;
     check_families(config, host, &taps)?;
     check_loop(config, host, shadow)?;
     match config.source.value {

@@ -14,8 +14,8 @@ use std::time::Duration;
 use anyhow::{Result, ensure};
 use aya::programs::tc::{SchedClassifier, TcAttachType};
 use shadow_lab::{
-    Books, Ended, Entry, Host, Lab, Mirror, Mix, Nginx, Process, Progress, Report, binary,
-    check_against_client, compare, run_traffic, wait_for,
+    Books, Ended, Entry, Host, Lab, Mirror, Mix, Nginx, Process, Progress, Report, Topology,
+    binary, check_against_client, compare, run_traffic, wait_for,
 };
 
 /// A lab with nginx on production and on the shadow, both on port 80.
@@ -44,7 +44,15 @@ impl Stage {
     /// # Errors
     /// When not root, or nginx is missing.
     pub fn new() -> Result<Self> {
-        let lab = Lab::new()?;
+        Self::with(Topology::OneSegment)
+    }
+
+    /// Hosts wired as `topology` says.
+    ///
+    /// # Errors
+    /// As [`Stage::new`].
+    pub fn with(topology: Topology) -> Result<Self> {
+        let lab = Lab::with(topology)?;
         Ok(Self {
             production: Nginx::start(&lab.production)?,
             shadow: Nginx::start(&lab.shadow)?,
@@ -175,6 +183,28 @@ pub fn check_lossless(books: &Books, requests: usize) -> Result<()> {
     for (key, found, wanted) in expected {
         ensure!(found == wanted, "{key} is {found}, not {wanted}: {:#}", books.json());
     }
+    Ok(())
+}
+
+/// What production's clients saw with a mirror is what they saw without one, before and after it in
+/// the same run: every request answered, and as fast.
+///
+/// Generous: two cores are shared by all hosts, and by whatever else runs on this machine. But far
+/// less than a retransmission, or than waiting for anything that a bad shadow does.
+///
+/// # Errors
+/// When a request failed, or the median is more than four times the other, and 10 ms.
+pub fn check_untouched(alone: &[Report], mirrored: &Report) -> Result<()> {
+    for (how, report) in alone.iter().map(|it| ("alone", it)).chain([("mirrored", mirrored)]) {
+        let (p50, p99) = (report.latency(50), report.latency(99));
+        println!("production {how}: {} answered, p50 {p50:?}, p99 {p99:?}", report.completed.len());
+        ensure!(!report.completed.is_empty(), "production {how}: nothing was asked");
+        ensure!(report.failures.is_empty(), "production {how} failed: {:#?}", report.failures);
+    }
+    let slowest = alone.iter().map(|report| report.latency(50)).max().unwrap_or_default();
+    let bound = slowest * 4 + Duration::from_millis(10);
+    let median = mirrored.latency(50);
+    ensure!(median < bound, "production answers in {median:?}, alone in {slowest:?}");
     Ok(())
 }
 

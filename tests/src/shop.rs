@@ -4,7 +4,9 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use shadow_engine::compare::{Comparer, Kind, Noise, Rules, Tallies, TallyBounds};
-use shadow_engine::exchange::{Body, Exchange, Head, Protocol, Request, Response, Status, Unpaired};
+use shadow_engine::exchange::{
+    Body, Exchange, Head, Protocol, Request, Response, Status, Unpaired,
+};
 use shadow_engine::time::Instant;
 use shadow_user::compare::Compared;
 
@@ -120,7 +122,7 @@ impl Run {
     }
 
     fn compared(self) -> Compared {
-        Compared { tallies: self.tallies, noise: self.noise.into(), ..Compared::default() }
+        Compared { tallies: self.tallies, noise: self.noise, ..Compared::default() }
     }
 
     fn next(&mut self) -> u64 {
@@ -197,9 +199,8 @@ impl Run {
             "HTTP/1.1 {status} {reason}\r\nServer: nginx\r\n{fields}Content-Length: {length}\r\n\r\n"
         );
         let took = Duration::from_secs_f64(millis / 1e3);
-        let hash = body.bytes().fold(5_381_u64, |hash, octet| {
-            hash.wrapping_mul(33) ^ u64::from(octet)
-        });
+        let hash =
+            body.bytes().fold(5_381_u64, |hash, octet| hash.wrapping_mul(33) ^ u64::from(octet));
         Response {
             status: Status::Http(status),
             head: Head::Http1(head.into_bytes().into()),

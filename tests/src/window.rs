@@ -40,11 +40,12 @@ pub fn browse<T: Send, F: Future<Output = Result<T>>>(
                 "goog:loggingPrefs": { "browser": "ALL" },
             });
             let serde_json::Value::Object(options) = options else { bail!("no object") };
-            let client = ClientBuilder::new(hyper_util::client::legacy::connect::HttpConnector::new())
-                .capabilities(Capabilities::from_iter(options))
-                .connect(&browser.url())
-                .await
-                .context("start Chromium")?;
+            let client =
+                ClientBuilder::new(hyper_util::client::legacy::connect::HttpConnector::new())
+                    .capabilities(Capabilities::from_iter(options))
+                    .connect(&browser.url())
+                    .await
+                    .context("start Chromium")?;
             client.set_window_size(1280, 1000).await?;
             let window = Window { client: client.clone(), base: base.to_owned() };
             let result = test(window).await;

@@ -1,7 +1,8 @@
 //! The lab by itself, without a mirror: what the other tests take for granted.
 
 use std::io::ErrorKind;
-use std::path::Path;
+use std::os::unix::fs::MetadataExt as _;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
@@ -48,6 +49,11 @@ fn a_lab_has_no_way_out_and_leaves_nothing() -> Result<()> {
     let routes = lab.client.run("ip", ["route"])?;
     ensure!(!routes.contains("default"), "{routes}");
     let mut sleeper = lab.client.spawn("sleep", lab.client.command("sleep").arg("600"))?;
+    // Before it is there, it is none of the lab's.
+    let inode = |path: &Path| std::fs::metadata(path).map(|it| it.ino()).ok();
+    let network = inode(&Path::new("/run/netns").join(&namespace));
+    let its = PathBuf::from(format!("/proc/{}/ns/net", sleeper.pid()));
+    wait_until("sleep on its host", Duration::from_secs(20), || inode(&its) == network)?;
     drop(lab);
     ensure!(!Path::new("/run/netns").join(namespace).exists());
     ensure!(!folder.exists());

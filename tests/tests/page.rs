@@ -25,7 +25,8 @@ fn serve(host: &Host, compared: Compared) -> Result<String> {
     published.store(Arc::new(snapshot()));
     let seen = Seen::default();
     seen.store(Arc::new(compared));
-    let run = Run { shadow: "10.0.0.9:8080".to_owned(), compare: "body", bodies: true, noise: true };
+    let run =
+        Run { shadow: "10.0.0.9:8080".to_owned(), compare: "body", bodies: true, noise: true };
     let sources = Sources { published, seen: Some(seen) };
     std::thread::spawn(move || {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;

@@ -189,7 +189,9 @@ fn a_strict_reverse_path_filter_on_the_way_of_the_replies_is_judged_as_the_kerne
     ensure!(replies(&lab, shadow.at4(80))? == (0, 0), "there is no route to this client");
     let said = routed(shadow, &format!("add --via {} --port 80", lab.production.v4))?;
     // Older kernels look up the way back without the rule, as they swap no ports.
-    let drops = said.contains("warning: the kernel drops packets with clients' addresses");
+    let drops = said.contains(
+        "warning: packets with clients' addresses that arrive by eth0: the kernel drops them",
+    );
     let (at_mirror, at_client) = replies(&lab, shadow.at4(80))?;
     ensure!((at_mirror == 0) == drops && at_client == 0, "{at_mirror} replies; {said}");
     routed(shadow, "del").map(drop)
@@ -222,7 +224,7 @@ fn a_strict_reverse_path_filter_elsewhere_is_explained_and_loosened_on_demand() 
 
     let add = "add --via 10.99.0.2 --port 80";
     let said = routed(shadow, &format!("{add} --fix-rp-filter"))?;
-    ensure!(said.contains("that arrive by eth0: net.ipv4.conf.all.rp_filter is 1 and"), "{said}");
+    ensure!(said.contains("the kernel drops them: net.ipv4.conf.all.rp_filter is 1 and"), "{said}");
     let remedy =
         "run this again with --fix-rp-filter=eth0, or: sysctl -w net.ipv4.conf.eth0.rp_filter=2";
     ensure!(said.contains(remedy), "{said}");
@@ -259,7 +261,7 @@ fn a_rule_that_comes_first_is_named() -> Result<()> {
     shadow.run("ip", "route add default via 10.77.0.1".split_whitespace())?;
     shadow.run("ip", "rule add priority 100 lookup main".split_whitespace())?;
     let said = routed(shadow, "add --via 10.77.0.2 --port 80")?;
-    let warning = "warning: a reply from TCP port 80 to 192.0.2.1 goes to 10.77.0.1: another rule \
+    let warning = "warning: a reply from TCP port 80 to 192.0.2.1: goes to 10.77.0.1: another rule \
                    comes before 7732; compare with `ip rule`";
     ensure!(said.contains(warning), "{said}");
     routed(shadow, "del")?;

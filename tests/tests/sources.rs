@@ -1,4 +1,4 @@
-//! Whose address the shadow sees, and how its application learns the client's.
+//! How the shadow's application learns the client's address, where the packets do not carry it.
 
 use std::net::IpAddr;
 
@@ -20,37 +20,6 @@ fn mirrored(stage: &Stage, family: Family, flags: &[&str]) -> Result<Vec<shadow_
     check_ended(&ended)?;
     check_lossless(&ended.books, log.len())?;
     stage.shadow.log_of(log.len())
-}
-
-#[test]
-fn preserved_clients_are_seen_by_the_shadow_as_they_are() -> Result<()> {
-    for family in [Family::V4, Family::V6] {
-        let stage = Stage::with_route()?;
-        let log = mirrored(&stage, family, &["--source", "preserve"])?;
-        stage.check_shadow(&stage.production.log()?)?;
-        let client = ip(&stage.lab.client, family).to_string();
-        ensure!(log.iter().all(|entry| entry.remote == client), "{:?}", log[0]);
-        stage.guard(&["remove"])?;
-    }
-    Ok(())
-}
-
-#[test]
-fn a_client_is_one_address_of_the_pool() -> Result<()> {
-    for (family, pool, prefix) in
-        [(Family::V4, "10.99.7.0/24", "10.99.7."), (Family::V6, "fd99::7:0/112", "fd99::7:")]
-    {
-        let stage = Stage::new()?;
-        let via = ip(&stage.lab.production, family).to_string();
-        stage.lab.shadow.run("ip", ["route", "add", pool, "via", &via])?;
-        let log = mirrored(&stage, family, &["--source", &format!("pool={pool}")])?;
-        stage.check_shadow(&stage.production.log()?)?;
-        let remote = &log[0].remote;
-        ensure!(remote.starts_with(prefix), "{remote}");
-        ensure!(log.iter().all(|entry| entry.remote == *remote), "not always {remote}");
-        stage.guard(&["remove"])?;
-    }
-    Ok(())
 }
 
 #[test]

@@ -22,6 +22,7 @@ pub struct Package {
 pub const LAB: &[Package] = &[
     Package { name: "curl", programs: &["curl"] },
     Package { name: "iproute2", programs: &["ip", "tc", "ss"] },
+    Package { name: "nftables", programs: &["nft"] },
     Package { name: "nginx", programs: &["nginx"] },
     Package { name: "openssl", programs: &["openssl"] },
     Package { name: "procps", programs: &["sysctl"] },

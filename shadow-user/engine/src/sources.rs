@@ -43,6 +43,12 @@ impl Network {
         (prefix <= longest).then_some(Self { address, prefix })
     }
 
+    /// Whether it is of IPv4.
+    #[must_use]
+    pub const fn is_ipv4(&self) -> bool {
+        self.address.is_ipv4()
+    }
+
     /// Whether `address` is one of this network's.
     #[must_use]
     pub fn contains(&self, address: IpAddr) -> bool {
@@ -57,9 +63,34 @@ impl Network {
         }
     }
 
+    /// Whether `address` may become a client's: neither the network's first nor its last.
+    #[must_use]
+    pub fn lends(&self, address: IpAddr) -> bool {
+        let place = match address {
+            IpAddr::V4(v4) => u128::from(v4.to_bits() & self.hosts_v4()),
+            IpAddr::V6(v6) => v6.to_bits() & self.hosts_v6(),
+        };
+        self.contains(address) && (1..=self.hosts()).contains(&place)
+    }
+
+    /// How many addresses there are for clients.
+    #[must_use]
+    pub fn hosts(&self) -> u128 {
+        match self.address {
+            IpAddr::V4(_) => u128::from(self.hosts_v4()) - 1,
+            IpAddr::V6(_) => self.hosts_v6() - 1,
+        }
+    }
+
+    /// Every address for clients, in order.
+    pub fn iter_hosts(&self) -> impl Iterator<Item = IpAddr> + '_ {
+        (0..u64::try_from(self.hosts()).unwrap_or(u64::MAX)).map(|place| self.host(place))
+    }
+
     /// The host that stands at `place`, counted round; neither the first address of the
     /// network nor its last, which have meanings of their own.
-    fn host(&self, place: u64) -> IpAddr {
+    #[must_use]
+    pub fn host(&self, place: u64) -> IpAddr {
         match self.address {
             IpAddr::V4(own) => {
                 let hosts = self.hosts_v4();
@@ -197,6 +228,25 @@ mod tests {
         assert_eq!(seen.len(), 6);
         assert!(!seen.contains(&"10.9.0.0".parse().unwrap()));
         assert!(!seen.contains(&"10.9.0.7".parse().unwrap()));
+    }
+
+    #[test]
+    fn exactly_what_clients_get_is_lent() {
+        for (base, prefix) in [("10.9.0.8", 29), ("fd00:9::8", 125)] {
+            let network = Network::new(base.parse().unwrap(), prefix).unwrap();
+            let hosts: Vec<_> = network.iter_hosts().collect();
+            assert_eq!(hosts.len(), 6);
+            let near: Vec<IpAddr> = (0..24_u16)
+                .map(|last| match network.address {
+                    IpAddr::V4(_) => Ipv4Addr::new(10, 9, 0, last as u8).into(),
+                    IpAddr::V6(_) => Ipv6Addr::new(0xfd00, 9, 0, 0, 0, 0, 0, last).into(),
+                })
+                .collect();
+            let lent: Vec<_> = near.into_iter().filter(|near| network.lends(*near)).collect();
+            assert_eq!(lent, hosts);
+        }
+        let wide = Network::new("fd00::".parse().unwrap(), 8).unwrap();
+        assert!(wide.lends("fd00::1".parse().unwrap()) && !wide.lends("10.0.0.1".parse().unwrap()));
     }
 
     #[test]

@@ -77,7 +77,11 @@ fn replay(target: &str, rounds: u64, check: fn(&[u8])) {
     for seed in seeds {
         let input = mutate(&mut ChaCha8Rng::seed_from_u64(seed), &corpus);
         let outcome = std::panic::catch_unwind(|| check(&input));
-        assert!(outcome.is_ok(), "{target}: SHADOWTAP_SEED={seed} fails on {input:02x?}");
+        assert!(
+            outcome.is_ok(),
+            "seed {seed} fails; alone: SHADOWTAP_SEED={seed} cargo test -p shadow-engine \
+             --test corpus {target}; the input is {input:02x?}"
+        );
     }
 }
 
@@ -94,6 +98,17 @@ fn reassembly() {
 #[test]
 fn http() {
     replay("http", ROUNDS, checks::http::check);
+}
+
+#[test]
+fn compare() {
+    replay("compare", ROUNDS / 4, checks::compare::check);
+}
+
+#[test]
+fn exchange() {
+    // Each input is read many times over.
+    replay("exchange", ROUNDS / 10, checks::exchange::check);
 }
 
 #[test]

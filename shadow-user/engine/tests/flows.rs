@@ -115,6 +115,58 @@ fn a_straggler_of_an_ended_flow_opens_no_new_one() {
     assert_eq!(books.packets.ignored.get(IgnoredPacket::FlowEnded), 1);
 }
 
+/// RFC 7413: production took all, some or nothing of the data on SYN; the client sends the rest again.
+#[test]
+fn data_on_syn_is_delivered_once_however_much_of_it_production_took() {
+    for took in [0, 10, REQUEST.len()] {
+        let mut mirror = mirror();
+        mirror.capture(1, SYN, 1_000, 0, REQUEST);
+        assert_eq!(mirror.sent, [], "not before production has answered");
+        let next = 1_001 + took as u32;
+        mirror.capture(1, ACK, next, 5_001, &REQUEST[took..]);
+        mirror.capture(1, FIN, 1_001 + REQUEST.len() as u32, 5_100, &[]);
+        let books = end(mirror);
+        assert_eq!(books.flows.mirrored, 1, "{took} octets taken: {books:#?}");
+        assert_eq!((books.requests.seen, books.requests.answered), (1, 1));
+        assert_eq!(books.bytes.captured, REQUEST.len() as u64);
+        assert_eq!(books.bytes.delivered, REQUEST.len() as u64);
+    }
+}
+
+#[test]
+fn urgent_octets_are_delivered_with_the_others() {
+    let mut mirror = mirror();
+    mirror.capture(1, SYN, 1_000, 0, &[]);
+    mirror.capture(1, Flags { urg: true, ..ACK }, 1_001, 5_001, REQUEST);
+    mirror.close(1);
+    assert!(mirror.sent.iter().all(|flags| !flags.urg));
+    let books = end(mirror);
+    assert_eq!((books.flows.mirrored, books.requests.answered), (1, 1));
+    assert_eq!(books.bytes.delivered, REQUEST.len() as u64);
+}
+
+/// The client's numbers pass the end of the sequence space twice, the emulated client's at least once.
+#[test]
+fn a_stream_beyond_4_gib_arrives_whole() {
+    const PIECES: u32 = 140_000;
+    let piece = [0x16; 32 << 10];
+    let mut mirror = mirror();
+    let start = u32::MAX - 100_000;
+    mirror.capture(1, SYN, start.wrapping_sub(1), 0, &[]);
+    let mut seq = start;
+    for _ in 0..PIECES {
+        mirror.capture(1, ACK, seq, 5_001, &piece);
+        seq = seq.wrapping_add(piece.len() as u32);
+        mirror.pass(Duration::from_millis(1));
+    }
+    mirror.capture(1, FIN, seq, 5_001, &[]);
+    let books = end(mirror);
+    let sent = u64::from(PIECES) * piece.len() as u64;
+    assert!(sent > (1 << 32) + (1 << 28));
+    assert_eq!((books.flows.seen, books.flows.mirrored), (1, 1), "{books:#?}");
+    assert_eq!((books.bytes.captured, books.bytes.delivered), (sent, sent));
+}
+
 #[test]
 fn a_client_that_resets_is_mirrored_with_a_reset() {
     let mut mirror = mirror();
@@ -234,7 +286,7 @@ fn a_packet_for_no_session_is_answered_with_a_reset() {
         Segment { seq: SeqNum::new(5), ack: SeqNum::new(9), flags: ACK, ..Segment::default() };
     let mut packet = Vec::new();
     emit(shadow, local, &segment, [&[], &[]], &mut packet);
-    mirror.engine.handle_reply(&packet, mirror.now);
+    mirror.engine.handle_reply(&packet, mirror.now, mirror.now);
     mirror.exchange();
     assert_eq!(mirror.sent, [RST]);
     assert_eq!(mirror.engine.books().replies.ignored.get(IgnoredReply::NoSession), 1);

@@ -6,7 +6,9 @@ fn flags(line: &str) -> MirrorArgs {
     let words = ["shadowtap", "mirror"].into_iter().chain(line.split_whitespace());
     match Cli::try_parse_from(words).expect("well-formed flags").command {
         Command::Mirror(args) => *args,
-        Command::Route(_) | Command::Guard(_) => panic!("these are the flags of mirror"),
+        Command::Check(_) | Command::Route(_) | Command::Guard(_) => {
+            panic!("these are the flags of mirror")
+        }
     }
 }
 
@@ -46,6 +48,16 @@ fn defaults_are_those_of_the_help() {
     assert_eq!(config.max_flows, 200_000);
     assert_eq!(config.live, Live::Auto);
     assert_eq!(config.log_format, LogFormat::Text);
+}
+
+#[test]
+fn comparing_is_off_in_a_dry_run() {
+    assert_eq!(load(LEAST).expect("valid").compare, Compare::Status);
+    assert_eq!(load(&format!("{LEAST} --compare body")).expect("valid").compare, Compare::Body);
+    let dry = load(&format!("{LEAST} --compare body --dry-run")).expect("valid");
+    assert_eq!(dry.compare, Compare::Off);
+    let file = "iface = 'eth9'\nport = 8080\nshadow = '10.0.0.9:81'\ncompare = 'off'";
+    assert_eq!(from_file(file, "").expect("valid").compare, Compare::Off);
 }
 
 #[test]
@@ -193,6 +205,12 @@ fn refusals_name_the_setting_and_the_remedy() {
                 .into(),
         ),
         (
+            format!("{LEAST} --pool-announce"),
+            "--pool-announce true: --source self (the default) has no pool to answer for; leave it \
+             out, or give --source pool=CIDR"
+                .into(),
+        ),
+        (
             format!("{LEAST} --source-ports 20"),
             format!("--source-ports 20: is no range of ports; {range}"),
         ),
@@ -228,9 +246,19 @@ fn refusals_name_the_setting_and_the_remedy() {
         ),
         (
             format!("{LEAST} --memory-limit 32MiB"),
+            "--memory-limit 32MiB: leaves too little besides the daemon and three rings of 16777216 \
+             bytes; give 132MiB or more, or a smaller --ring-size"
+                .into(),
+        ),
+        (
+            format!("{LEAST} --memory-limit 32MiB --compare off"),
             "--memory-limit 32MiB: leaves too little besides the daemon and two rings of 16777216 \
              bytes; give 84MiB or more, or a smaller --ring-size"
                 .into(),
+        ),
+        (
+            format!("{LEAST} --compare all"),
+            "--compare all: is not a choice; give off or status or body".into(),
         ),
         (
             format!("{LEAST} --max-flows 0"),

@@ -50,7 +50,7 @@ impl Direction {
 struct Attachment {
     program: &'static str,
     interface: String,
-    _hold: Hold,
+    hold: Hold,
 }
 
 /// What keeps a program attached.
@@ -58,7 +58,7 @@ enum Hold {
     /// Detaches on drop, and with TCX also when the process is killed.
     Link { _link: SchedClassifierLink },
     /// Stays when the process is killed.
-    Pinned { _pinned: Pinned },
+    Pinned { pinned: Pinned },
 }
 
 struct Pinned {
@@ -97,11 +97,12 @@ impl Attachments {
         name: &'static str,
         program: &mut SchedClassifier,
         interface: &str,
+        direction: Direction,
     ) -> Result<(), KernelError> {
         let index = interface_index(interface)?;
         let failed = |source| refusal(name, interface, source);
         let id = self
-            .attach_new(program, interface, index, Direction::In, TcHandle::AUTO_ASSIGN)
+            .attach_new(program, interface, index, direction, TcHandle::AUTO_ASSIGN)
             .map_err(failed)?;
         let link = program.take_link(id).map_err(failed)?;
         self.hold(name, interface, Hold::Link { _link: link });
@@ -133,13 +134,13 @@ impl Attachments {
         };
         let folder = pin.clone();
         let pinned = Pinned { link: Some(link), pin, keep: pinning.keep };
-        self.hold(name, interface, Hold::Pinned { _pinned: pinned });
+        self.hold(name, interface, Hold::Pinned { pinned });
         Ok(folder)
     }
 
     fn hold(&mut self, program: &'static str, interface: &str, hold: Hold) {
         let interface = interface.to_owned();
-        self.attached.push(Attachment { program, interface, _hold: hold });
+        self.attached.push(Attachment { program, interface, hold });
     }
 
     pub(super) fn detach(&mut self, name: &'static str) {
@@ -148,6 +149,18 @@ impl Attachments {
         qdiscs.retain(|(interface, _)| {
             attached.iter().any(|attachment| attachment.interface == *interface)
         });
+    }
+
+    pub(super) fn forget(&mut self, interface: &str) {
+        for attachment in &mut self.attached {
+            if attachment.interface == interface
+                && let Hold::Pinned { pinned } = &mut attachment.hold
+            {
+                pinned.keep = false;
+            }
+        }
+        self.attached.retain(|attachment| attachment.interface != interface);
+        self.qdiscs.retain(|(other, _)| other != interface);
     }
 
     /// By TCX where the kernel has it. A filter of clsact gets `handle`, and replaces one that has it.

@@ -30,6 +30,15 @@ const BPFFS_MAGIC: u32 = 0xcafe_4a11;
 /// The maps by which `guard show` knows a guard.
 const MAPS: [&str; 3] = ["SHADOWS", "OWN_ADDRESSES", "GUARD_COUNTERS"];
 
+/// Whether guards can be pinned on this host.
+///
+/// # Errors
+/// When there is no BPF file system.
+pub fn check_bpffs() -> Result<(), KernelError> {
+    let statfs = rustix::fs::statfs(BPFFS).map(|statfs| statfs.f_type as u32);
+    if statfs == Ok(BPFFS_MAGIC) { Ok(()) } else { Err(KernelError::NoBpffs(BPFFS)) }
+}
+
 /// How a guard is pinned.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Pinning {
@@ -61,10 +70,7 @@ pub(super) struct Pin(PathBuf);
 impl Pin {
     /// Makes the folder, when it is not there yet.
     pub(super) fn create(index: u32, identity: &str) -> Result<Self, KernelError> {
-        let statfs = rustix::fs::statfs(BPFFS).map(|statfs| statfs.f_type as u32);
-        if statfs != Ok(BPFFS_MAGIC) {
-            return Err(KernelError::NoBpffs(BPFFS));
-        }
+        check_bpffs()?;
         let path = namespace()?.join(format!("{index}_{identity}"));
         fs::DirBuilder::new()
             .recursive(true)

@@ -82,9 +82,8 @@ fn draw_matrix(frame: &mut Frame<'_>, area: Rect, total: &EndpointTally) {
     let room = usize::from(area.width.saturating_sub(2) / CELL).saturating_sub(1);
     let mut columns = most(total, |(_, shadow)| shadow);
     columns.truncate(room);
-    let count = |production, shadow| {
-        total.statuses.get(&(production, shadow)).copied().unwrap_or_default()
-    };
+    let count =
+        |production, shadow| total.statuses.get(&(production, shadow)).copied().unwrap_or_default();
     let header = columns.iter().map(|shadow| right(status(*shadow)).fg(SHADOW));
     let header = Row::new([Cell::from("")].into_iter().chain(header));
     let table = rows.iter().map(|production| {
@@ -174,9 +173,8 @@ fn draw_worst(frame: &mut Frame<'_>, area: Rect, tallies: &Tallies) {
         Constraint::Length(9),
         Constraint::Length(9),
     ];
-    let table = Table::new(rows, widths)
-        .header(header)
-        .block(Block::bordered().title(" worst endpoints "));
+    let table =
+        Table::new(rows, widths).header(header).block(Block::bordered().title(" worst endpoints "));
     frame.render_widget(table, area);
 }
 

@@ -13,7 +13,7 @@ fn config(line: &str) -> Config {
 
 fn interface(index: u32, name: &str, mtu: u32, addresses: &[&str]) -> Interface {
     let addresses = addresses.iter().map(|text| text.parse().expect("address")).collect();
-    Interface { index, name: name.into(), up: true, mtu, addresses }
+    Interface { index, name: name.into(), up: true, mtu, addresses, ..Interface::default() }
 }
 
 fn host() -> Host {

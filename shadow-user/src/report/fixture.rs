@@ -71,5 +71,6 @@ pub fn comparison(verdict: Verdict, differences: &[(&str, Kind, bool)]) -> Compa
         verdict,
         differences: differences.collect(),
         more: 0,
+        opaque: None,
     }
 }

@@ -10,7 +10,11 @@ use super::plan::Entry;
 use super::rp_filter::{self, LOOSE, RpFilter};
 use super::state::{Changed, Store};
 use super::tables::Tables;
+use crate::finding::Finding;
 use crate::host::Interface;
+
+/// Begins the command that makes any address reachable by an interface.
+const ROUTE: &str = "ip route add default dev";
 
 /// A client's address that this entry is for: one for documentation (RFC 5737, RFC 3849) when it
 /// is for everyone.
@@ -24,8 +28,8 @@ fn sample(entry: &Entry) -> IpAddr {
 }
 
 /// The entries whose replies go elsewhere, since another rule comes first.
-pub async fn replies(entries: &[Entry], tables: &Tables) -> Vec<String> {
-    let mut lines = Vec::new();
+pub async fn replies(entries: &[Entry], tables: &Tables) -> Vec<Finding> {
+    let mut findings = Vec::new();
     for entry in entries {
         let client = sample(entry);
         let way = match tables.reply(client, entry.port).await {
@@ -35,14 +39,13 @@ pub async fn replies(entries: &[Entry], tables: &Tables) -> Vec<String> {
             Ok(hop) => hop.gateway.map_or("elsewhere".to_owned(), |other| format!("to {other}")),
             Err(reason) => format!("nowhere ({reason})"),
         };
-        lines.push(format!(
-            "warning: a reply from TCP port {} to {client} goes {way}: another rule comes before {}; \
-             compare with `ip rule`",
-            entry.port,
-            entry.priority()
+        findings.push(Finding::warning(
+            format!("a reply from TCP port {} to {client}", entry.port),
+            format!("goes {way}: another rule comes before {}", entry.priority()),
+            "compare with `ip rule`",
         ));
     }
-    lines
+    findings
 }
 
 /// Packets with clients' addresses on their way into this host.
@@ -67,7 +70,7 @@ impl Arrivals<'_> {
         interface: &Interface,
         fix: bool,
         store: &mut Store,
-    ) -> anyhow::Result<Option<String>> {
+    ) -> anyhow::Result<Option<Finding>> {
         // IPv6 has no such filter, and nothing arrives at an interface that is down.
         if !self.entries.iter().all(|entry| entry.via.is_ipv4()) || !interface.up {
             return Ok(None);
@@ -90,31 +93,35 @@ impl Arrivals<'_> {
             "net.ipv4.conf.all.rp_filter is {} and {name} is {}, of which the greater counts",
             filter.all, filter.dev
         );
-        let dropped =
-            format!("the kernel drops packets with clients' addresses that arrive by {dev}");
+        let subject = format!("packets with clients' addresses that arrive by {dev}");
         if !fix || !filter.is_strict() {
-            let (kind, flag) = if interface.index == self.link.index {
-                ("warning: ", "--fix-rp-filter".to_owned())
-            } else {
-                ("note: if the mirror's packets come that way: ", format!("--fix-rp-filter={dev}"))
-            };
+            let here = interface.index == self.link.index;
+            let flag =
+                if here { "--fix-rp-filter".to_owned() } else { format!("--fix-rp-filter={dev}") };
             let remedy = if filter.is_strict() {
                 format!("run this again with {flag}, or: sysctl -w {name}={LOOSE}")
             } else {
                 format!(
-                    "it is loose already, so give this host a route to the clients, as in: ip route add default dev {dev} metric 9999"
+                    "it is loose already, so give this host a route to the clients, as in: {ROUTE} {dev} metric 9999"
                 )
             };
-            return Ok(Some(format!("{kind}{dropped}: {set}; {remedy}")));
+            let what = format!("the kernel drops them: {set}");
+            return Ok(Some(if here {
+                Finding::warning(subject, what, remedy)
+            } else {
+                Finding::note(subject, format!("if the mirror's come that way, {what}"), remedy)
+            }));
         }
         self.loosen(dev, filter, store)?;
-        let now = format!("{dropped}, since {set}; {name} is {LOOSE} from now on, loose");
+        let now =
+            format!("the kernel dropped them, since {set}; {name} is {LOOSE} from now on, loose");
         if self.come_through(interface).await {
-            return Ok(Some(now));
+            return Ok(Some(Finding::ok(subject, now)));
         }
-        Ok(Some(format!(
-            "warning: {now}, which does not suffice: give this host a route to the clients, as in: \
-             ip route add default dev {dev} metric 9999"
+        Ok(Some(Finding::warning(
+            subject,
+            format!("{now}, which does not suffice"),
+            format!("give this host a route to the clients, as in: {ROUTE} {dev} metric 9999"),
         )))
     }
 

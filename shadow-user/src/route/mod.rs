@@ -74,11 +74,13 @@ async fn add(flags: RouteAddArgs, directory: &Path) -> anyhow::Result<Vec<String
     store.save()?;
     let done = async {
         let mut lines = apply(&entries, &stale, &tables).await?;
-        lines.extend(findings::replies(&entries, &tables).await);
+        let replies = findings::replies(&entries, &tables).await;
+        lines.extend(replies.iter().map(ToString::to_string));
         let arrivals = Arrivals { entries: &entries, link: &link, tables: &tables };
         for interface in &interfaces {
             let fix = fix.contains(&interface.name);
-            lines.extend(arrivals.at(interface, fix, &mut store).await?);
+            let finding = arrivals.at(interface, fix, &mut store).await?;
+            lines.extend(finding.map(|finding| finding.to_string()));
         }
         anyhow::Ok(lines)
     };

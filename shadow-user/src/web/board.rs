@@ -4,9 +4,8 @@ use std::sync::Arc;
 
 use shadow_engine::compare::{Example as Kept, Tallies};
 
-use crate::compare::Seen;
+use crate::http::Sources;
 use crate::report::{Lag, Snapshot, VERSION, Value, figures};
-use crate::worker::Published;
 
 use super::filter::Filter;
 use super::model::{
@@ -42,15 +41,14 @@ pub struct Run {
 #[derive(Debug)]
 pub struct Board {
     run: Run,
-    published: Published,
-    seen: Option<Seen>,
+    sources: Sources,
 }
 
 impl Board {
-    /// Of a run; nothing is seen where nothing is compared.
+    /// Of a run.
     #[must_use]
-    pub const fn new(run: Run, published: Published, seen: Option<Seen>) -> Self {
-        Self { run, published, seen }
+    pub const fn new(run: Run, sources: Sources) -> Self {
+        Self { run, sources }
     }
 }
 
@@ -58,8 +56,8 @@ impl Board {
     /// Everything in short.
     #[must_use]
     pub fn overview(&self) -> Overview {
-        let snapshot = self.published.load();
-        let compared = self.seen.as_ref().map(|seen| seen.load());
+        let snapshot = self.sources.published.load();
+        let compared = self.sources.seen.as_ref().map(|seen| seen.load());
         let tallies = compared.as_ref().map(|compared| &compared.tallies);
         Overview {
             version: VERSION,
@@ -85,14 +83,14 @@ impl Board {
     /// One endpoint.
     #[must_use]
     pub fn endpoint(&self, name: &str) -> Option<Detail> {
-        let compared = self.seen.as_ref()?.load();
+        let compared = self.sources.seen.as_ref()?.load();
         compared.tallies.endpoint(name).map(|tally| tally::detail(name, tally, &compared.noise))
     }
 
     /// Examples that pass, newest first.
     #[must_use]
     pub fn examples(&self, filter: &Filter) -> Vec<Example> {
-        let Some(seen) = &self.seen else { return Vec::new() };
+        let Some(seen) = &self.sources.seen else { return Vec::new() };
         let compared = seen.load();
         let mut found: Vec<_> = examples(&compared.tallies)
             .filter_map(|kept| {
@@ -108,7 +106,7 @@ impl Board {
     /// One example.
     #[must_use]
     pub fn example(&self, id: &str) -> Option<Pair> {
-        let compared = self.seen.as_ref()?.load();
+        let compared = self.sources.seen.as_ref()?.load();
         let kept = examples(&compared.tallies).find(|kept| example::id(&kept.exchange) == id)?;
         Some(example::pair(&kept.exchange, &kept.comparison, self.run.bodies))
     }

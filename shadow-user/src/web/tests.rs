@@ -13,7 +13,8 @@ fn serve() -> SocketAddr {
     std::thread::spawn(move || {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
         let published = crate::worker::Published::default();
-        let run = Run { shadow: "10.0.0.9:80".to_owned(), compare: "off", bodies: false, noise: false };
+        let run =
+            Run { shadow: "10.0.0.9:80".to_owned(), compare: "off", bodies: false, noise: false };
         let access = Access::new(address, None).expect("access");
         let listening = crate::http::Listening { listener, access };
         let sources = crate::http::Sources { published: published.clone(), seen: None };

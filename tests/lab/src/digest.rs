@@ -4,9 +4,8 @@
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::os::unix::net::{UnixListener, UnixStream};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
 
 use anyhow::{Context, Result, bail, ensure};
@@ -23,8 +22,7 @@ pub(crate) const HASH_FIELD: &str = "X-Body-Sha256";
 /// query in chunks; anything else with the hash and length of the request's body.
 #[derive(Debug)]
 pub struct DigestServer {
-    path: PathBuf,
-    ended: Arc<AtomicBool>,
+    listener: Arc<UnixListener>,
     acceptor: Option<JoinHandle<()>>,
 }
 
@@ -38,24 +36,22 @@ impl DigestServer {
         let _ = std::fs::remove_file(path);
         let listener =
             UnixListener::bind(path).with_context(|| format!("bind {}", path.display()))?;
-        let ended = Arc::new(AtomicBool::new(false));
-        let seen = Arc::clone(&ended);
+        let listener = Arc::new(listener);
+        let shared = Arc::clone(&listener);
         let acceptor = std::thread::spawn(move || {
-            for stream in listener.incoming().map_while(Result::ok) {
-                if seen.load(Ordering::Relaxed) {
-                    break;
-                }
+            // An error is the end, see `drop`.
+            for stream in shared.incoming().map_while(Result::ok) {
                 std::thread::spawn(move || serve(stream));
             }
         });
-        Ok(Self { path: path.to_path_buf(), ended, acceptor: Some(acceptor) })
+        Ok(Self { listener, acceptor: Some(acceptor) })
     }
 }
 
 impl Drop for DigestServer {
     fn drop(&mut self) {
-        self.ended.store(true, Ordering::Relaxed);
-        let _ = UnixStream::connect(&self.path);
+        // Wakes the acceptor with EINVAL, also when the socket's file is gone.
+        let _ = rustix::net::shutdown(&*self.listener, rustix::net::Shutdown::Both);
         if let Some(acceptor) = self.acceptor.take() {
             let _ = acceptor.join();
         }
@@ -155,6 +151,15 @@ mod tests {
         let mut output = Vec::new();
         assert!(answer(&mut &request[..], &mut output).unwrap());
         String::from_utf8_lossy(&output).into_owned()
+    }
+
+    #[test]
+    fn ends_when_its_folder_is_gone_already() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("socket");
+        let server = DigestServer::start(&path).unwrap();
+        drop(folder);
+        drop(server);
     }
 
     #[test]

@@ -30,6 +30,10 @@ pub struct Link {
     pub queue: usize,
     /// Longest IP packet of both ends' interfaces.
     pub mtu: u16,
+    /// Frames arrive with an 802.1Q tag of priority 5 and no VLAN of its own, as from a switch.
+    pub tagged: bool,
+    /// Whether frames have Ethernet headers; without, none is lost or repeated.
+    pub ethernet: bool,
     /// Seeds every choice.
     pub seed: u64,
 }
@@ -45,6 +49,8 @@ impl Default for Link {
             rate: None,
             queue: 256 << 10,
             mtu: 1_500,
+            tagged: false,
+            ethernet: true,
             seed: 1,
         }
     }
@@ -107,7 +113,7 @@ impl Direction {
     /// Takes a frame that came in.
     pub(crate) fn take(&mut self, link: &Link, frame: &[u8], now: Instant) {
         self.counts.taken += 1;
-        let spared = !is_tcp(frame);
+        let spared = !link.ethernet || !is_tcp(frame);
         // Drawn for every segment, so that one fault does not shift the choice of another.
         let [lost, twice] = [link.loss, link.duplicates].map(|percent| self.chance(percent));
         if lost && !spared {
@@ -119,11 +125,14 @@ impl Direction {
             return;
         };
         let due = leaves + link.delay;
+        let frame = if link.tagged { tag(frame) } else { frame.to_vec() };
         let jitter = self.jitter(link, spared);
-        self.hold(due + jitter, frame);
         if twice && !spared {
             self.counts.duplicated += 1;
+            self.hold(due + jitter, frame.clone());
             let jitter = self.jitter(link, spared);
+            self.hold(due + jitter, frame);
+        } else {
             self.hold(due + jitter, frame);
         }
     }
@@ -160,10 +169,10 @@ impl Direction {
         Some(leaves)
     }
 
-    fn hold(&mut self, due: Instant, frame: &[u8]) {
+    fn hold(&mut self, due: Instant, frame: Vec<u8>) {
         self.number += 1;
         self.held_octets += frame.len();
-        self.held.push(Reverse(Held { due, number: self.number, frame: frame.to_vec() }));
+        self.held.push(Reverse(Held { due, number: self.number, frame }));
     }
 
     fn jitter(&mut self, link: &Link, spared: bool) -> Duration {
@@ -178,6 +187,12 @@ impl Direction {
     fn random(&mut self) -> f64 {
         f64::from(self.random.next_u32()) / (f64::from(u32::MAX) + 1.0)
     }
+}
+
+/// The frame with a tag between addresses and type (IEEE 802.1Q, 9.6): priority 5, VLAN 0.
+fn tag(frame: &[u8]) -> Vec<u8> {
+    let (addresses, rest) = frame.split_at(frame.len().min(12));
+    [addresses, &[0x81, 0x00, 0xa0, 0x00], rest].concat()
 }
 
 /// An Ethernet frame with TCP over IPv4, or over IPv6 without extension headers.
@@ -255,6 +270,18 @@ mod tests {
         let (out, counts) = send(&link, 100);
         assert_eq!(out[1].1 - out[0].1, MS);
         assert_eq!((counts.passed, counts.dropped), (11, 89));
+    }
+
+    #[test]
+    fn a_tag_stands_between_addresses_and_type() {
+        let link = Link { tagged: true, ..Link::default() };
+        let mut direction = Direction::new(1, 0);
+        let now = Instant::now();
+        direction.take(&link, &segment(7), now);
+        let frame = direction.pop(now).unwrap();
+        assert_eq!(frame[..12], segment(7)[..12]);
+        assert_eq!(frame[12..16], [0x81, 0, 0xa0, 0]);
+        assert_eq!(frame[16..], segment(7)[12..]);
     }
 
     #[test]

@@ -48,7 +48,7 @@ impl Relay {
     /// # Errors
     /// When the kernel has no TUN/TAP, or the hosts have such a link already.
     pub fn between(near: &Host, far: &Host, link: Link) -> Result<Self> {
-        let ends = [open(near, link.mtu)?, open(far, link.mtu)?];
+        let ends = [open(near, link)?, open(far, link)?];
         configure(near, 2, link.mtu)?;
         configure(far, 3, link.mtu)?;
         let shared = Arc::new(Mutex::new(Shared { link, counts: [Relayed::default(); 2] }));
@@ -107,8 +107,8 @@ fn v6(host: u8) -> Ipv6Addr {
 }
 
 /// Makes the host's end, which lives as long as the file.
-fn open(host: &Host, mtu: u16) -> Result<File> {
-    ensure!((1_280..=1_500).contains(&mtu), "an MTU of 1280 to 1500");
+fn open(host: &Host, link: Link) -> Result<File> {
+    ensure!((1_280..=1_500).contains(&link.mtu), "an MTU of 1280 to 1500");
     let opened = host.enter(|| -> io::Result<File> {
         let file = OpenOptions::new()
             .read(true)
@@ -120,7 +120,8 @@ fn open(host: &Host, mtu: u16) -> Result<File> {
         for (to, from) in request.ifr_name.iter_mut().zip(Relay::INTERFACE.bytes()) {
             *to = from.cast_signed();
         }
-        let flags = libc::IFF_TAP | libc::IFF_NO_PI;
+        let kind = if link.ethernet { libc::IFF_TAP } else { libc::IFF_TUN };
+        let flags = kind | libc::IFF_NO_PI;
         request.ifr_ifru.ifru_flags = flags.try_into().map_err(io::Error::other)?;
         // SAFETY: TUNSETIFF takes a pointer to an ifreq, which lives across the call, and the
         // descriptor is open.

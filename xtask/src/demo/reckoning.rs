@@ -105,11 +105,15 @@ mod tests {
 
     fn books(seen: u64, delivered: u64) -> Books {
         let text = format!(
-            r#"{{"version":"0.1.0","duration_seconds":20.0,
-            "packets":{{"captured":9,"lost":{{"ring_full":0}}}},
+            r#"{{"version":"0.1.0","duration_seconds":20.0,"balanced":true,
+            "packets":{{"selected":9,"captured":9,"used":9,"ignored":{{}},"lost":{{"ring_full":0}}}},
+            "replies":{{"captured":5,"used":5,"ignored":{{}}}},
+            "sent":{{"transmitted":8,"packets":8,"unsent":{{}}}},
             "flows":{{"seen":1,"mirrored":1,"skipped":{{}},"aborted":{{}},"open":0}},
-            "bytes":{{"captured":80,"delivered":80}},
-            "requests":{{"seen":{seen},"delivered":{delivered},"answered":{delivered}}}}}"#
+            "bytes":{{"captured":80,"delivered":80,"open":0,"undelivered":{{}}}},
+            "requests":{{"seen":{seen},"delivered":{delivered},"answered":{delivered},"open":0,
+                "undelivered":{{"aborted":{undelivered}}},"unanswered":{{}},"waiting":0}}}}"#,
+            undelivered = seen - delivered
         );
         Books::parse(&text).unwrap()
     }
@@ -136,6 +140,13 @@ mod tests {
     fn equal_logs_and_true_claims_hold() {
         let found = problems(&[entry("b"), entry("a")], &books(2, 2));
         assert!(found.is_empty(), "{found:?}");
+    }
+
+    #[test]
+    fn books_that_do_not_balance_are_wrong() {
+        let text = books(2, 2).json().to_string().replace("\"used\":9", "\"used\":8");
+        let found = problems(&[entry("b"), entry("a")], &Books::parse(&text).unwrap());
+        assert!(found[0].contains("packets.captured 9"), "{found:?}");
     }
 
     #[test]

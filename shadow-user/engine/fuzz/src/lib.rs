@@ -2,7 +2,9 @@
 //! libFuzzer, and the engine's `corpus` test replays the corpus through them with
 //! seeded mutations on stable Rust.
 
+pub mod compare;
 pub mod engine;
+pub mod exchange;
 pub mod http;
 pub mod reassembly;
 pub mod wire;

@@ -171,7 +171,7 @@ pub fn check(input: &[u8]) {
             assert_eq!(reassembler.rcv_nxt(), start + model.rcv_nxt as u32);
             let hole = !model.queue.is_empty();
             assert_eq!(reassembler.hole_since().is_some(), hole, "step {step}");
-            let held = model.queue.iter().map(|held| held.data.len() + SEGMENT_COST).sum();
+            let held: usize = model.queue.iter().map(|held| held.data.len() + SEGMENT_COST).sum();
             assert_eq!(reassembler.memory(), held, "step {step}");
         }
         assert!(reassembler.memory() <= limit);

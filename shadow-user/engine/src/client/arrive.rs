@@ -84,8 +84,13 @@ impl Client {
         // "RCV.NXT is set to SEG.SEQ+1, IRS is set to SEG.SEQ. SND.UNA should be advanced to equal
         // SEG.ACK".
         self.snd.synchronize();
-        self.measure(self.echo(seg), now);
         let syn_lost = self.rto.backoff() > 0;
+        if !syn_lost {
+            self.measure(self.echo(seg), now);
+        }
+        // Otherwise the answer may be the peer's own retransmission, seconds after the SYN that it
+        // echoes, and the RTO would be three times as many: here a timestamp is as ambiguous as a
+        // number (Karn's algorithm, RFC 6298, 3).
         self.rto.established();
         self.congestion.established(self.smss(), syn_lost);
         // RFC 7323, 2.2: the window of a SYN is not scaled.

@@ -1,7 +1,7 @@
 //! Compares bodies, in so far as they were kept.
 
 use super::collect::Collector;
-use super::{Kind, Opaque, Rules, content, fields, json};
+use super::{Kind, Opaque, Rules, content, fields, json, redis};
 use crate::exchange::{Body, Response, Status};
 
 /// Compares two answers' bodies.
@@ -23,11 +23,11 @@ pub(super) fn compare(
         found.opaque = Some(Opaque::NotKept);
         return octets(ours, theirs, found);
     }
-    if ours.kept == theirs.kept || matches!(production.status, Status::Redis(_)) {
-        if ours.kept != theirs.kept {
-            differ(&ours.kept, &theirs.kept, found);
-        }
+    if ours.kept == theirs.kept {
         return;
+    }
+    if matches!(production.status, Status::Redis(_)) {
+        return redis::compare(&ours.kept, &theirs.kept, rules, found);
     }
     let decode = |response: &Response| {
         let encoding = fields::list(&response.head, "content-encoding");
@@ -60,7 +60,7 @@ pub(super) fn compare(
     }
 }
 
-fn differ(production: &[u8], shadow: &[u8], found: &mut Collector<'_>) {
+pub(super) fn differ(production: &[u8], shadow: &[u8], found: &mut Collector<'_>) {
     found.add("body", Kind::Primitive, Some(production), Some(shadow));
 }
 

@@ -157,14 +157,29 @@ fn sets(
         return;
     }
     let mut names: BTreeMap<String, Values<'_>> = BTreeMap::new();
+    let name_of = |at: usize, header: &Header<'_>, other: &[Header<'_>]| {
+        if at < common && equal(header, &other[at]) {
+            return None;
+        }
+        // Most of what differs is ignored: it takes no memory.
+        let mut short = [0_u8; 32];
+        if let Some(lower) = short.get_mut(..header.name.len()) {
+            lower.copy_from_slice(header.name.as_bytes());
+            lower.make_ascii_lowercase();
+            if str::from_utf8(lower).is_ok_and(|name| rules.ignores(name)) {
+                return None;
+            }
+        }
+        Some(header.name.to_ascii_lowercase())
+    };
     for (at, header) in production.iter().enumerate() {
-        if at >= common || !equal(header, &shadow[at]) {
-            names.entry(header.name.to_ascii_lowercase()).or_default().0.push(header.value);
+        if let Some(name) = name_of(at, header, shadow) {
+            names.entry(name).or_default().0.push(header.value);
         }
     }
     for (at, header) in shadow.iter().enumerate() {
-        if at >= common || !equal(header, &production[at]) {
-            names.entry(header.name.to_ascii_lowercase()).or_default().1.push(header.value);
+        if let Some(name) = name_of(at, header, production) {
+            names.entry(name).or_default().1.push(header.value);
         }
     }
     for (name, (mut ours, mut theirs)) in names {

@@ -44,7 +44,20 @@ impl Verdict {
 }
 
 /// How a field differs, in Diffy's words.
-#[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd, strum::EnumIter)]
+#[derive(
+    Clone,
+    Copy,
+    Debug,
+    Eq,
+    Hash,
+    Ord,
+    PartialEq,
+    PartialOrd,
+    serde::Deserialize,
+    serde::Serialize,
+    strum::EnumIter,
+)]
+#[serde(rename_all = "lowercase")]
 pub enum Kind {
     /// Production has the field and the shadow does not.
     Missing,

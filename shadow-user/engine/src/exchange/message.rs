@@ -13,6 +13,20 @@ pub enum Leg {
     Shadow,
 }
 
+impl Leg {
+    /// Both of them.
+    pub const BOTH: [Self; 2] = [Self::Production, Self::Shadow];
+
+    /// Its place in an array of both.
+    #[must_use]
+    pub(crate) const fn index(self) -> usize {
+        match self {
+            Self::Production => 0,
+            Self::Shadow => 1,
+        }
+    }
+}
+
 /// What the client speaks.
 #[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
 pub enum Protocol {
@@ -86,7 +100,7 @@ impl Response {
 }
 
 /// How a response says that it went.
-#[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
+#[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
 pub enum Status {
     /// HTTP's status code.
     Http(u16),

@@ -1,6 +1,7 @@
 //! Counts a message's body to its end (RFC 9112, 6 and 7.1).
 
 use super::head::Line;
+use super::visitor::Part;
 use super::{HttpError, MAX_HEAD_LEN};
 
 /// The longest size line of a chunk, extensions included, octets. hyper allows
@@ -49,20 +50,30 @@ pub(super) enum Progress {
 }
 
 impl Body {
-    /// Reads on. `spare` keeps a size line that is split over pushes.
-    pub fn push(&mut self, bytes: &[u8], spare: &mut Vec<u8>) -> Result<Progress, HttpError> {
+    /// Reads on; content and trailers go to `out`. `spare` keeps a size line that is split over
+    /// pushes.
+    pub fn push(
+        &mut self,
+        bytes: &[u8],
+        spare: &mut Vec<u8>,
+        out: &mut impl FnMut(Part, &[u8]),
+    ) -> Result<Progress, HttpError> {
         match self {
-            Self::UntilClose => Ok(Progress::More),
-            Self::Length(left) => Ok(match skip(left, bytes) {
-                used if *left == 0 => Progress::Ended(used),
-                _ => Progress::More,
-            }),
+            Self::UntilClose => {
+                out(Part::Content, bytes);
+                Ok(Progress::More)
+            }
+            Self::Length(left) => {
+                let content = skip(left, bytes);
+                out(Part::Content, content);
+                Ok(if *left == 0 { Progress::Ended(content.len()) } else { Progress::More })
+            }
             Self::Chunked(chunk) => {
                 let mut used = 0;
                 while let Some(rest) = bytes.get(used..)
                     && !rest.is_empty()
                 {
-                    let (step, ended) = chunk.push(rest, spare)?;
+                    let (step, ended) = chunk.push(rest, spare, out)?;
                     used += step;
                     if ended {
                         return Ok(Progress::Ended(used));
@@ -77,7 +88,12 @@ impl Body {
 impl Chunk {
     /// Reads on within one element; gives how many bytes that took (at least one
     /// of a non-empty push), and whether the body ended with them.
-    fn push(&mut self, bytes: &[u8], spare: &mut Vec<u8>) -> Result<(usize, bool), HttpError> {
+    fn push(
+        &mut self,
+        bytes: &[u8],
+        spare: &mut Vec<u8>,
+        out: &mut impl FnMut(Part, &[u8]),
+    ) -> Result<(usize, bool), HttpError> {
         match self {
             Self::Size => {
                 let line_feed = bytes.iter().position(|byte| *byte == b'\n');
@@ -102,11 +118,12 @@ impl Chunk {
                 Ok((part.len(), false))
             }
             Self::Data(left) => {
-                let used = skip(left, bytes);
+                let content = skip(left, bytes);
+                out(Part::Content, content);
                 if *left == 0 {
                     *self = Self::DataEnd { cr: false };
                 }
-                Ok((used, false))
+                Ok((content.len(), false))
             }
             Self::DataEnd { cr } => {
                 match (*cr, bytes.first()) {
@@ -123,17 +140,18 @@ impl Chunk {
                 if *len > MAX_HEAD_LEN {
                     return Err(HttpError::HeadTooLong);
                 }
+                out(Part::Trailers, bytes.get(..used).unwrap_or(bytes));
                 Ok((used, end.is_some()))
             }
         }
     }
 }
 
-/// Takes what belongs to the body off `left`; gives how many bytes that is.
-fn skip(left: &mut u64, bytes: &[u8]) -> usize {
-    let used = usize::try_from(*left).map_or(bytes.len(), |left| left.min(bytes.len()));
-    *left -= used as u64;
-    used
+/// Takes what belongs to the body off `left`, and gives it.
+fn skip<'a>(left: &mut u64, bytes: &'a [u8]) -> &'a [u8] {
+    let content = usize::try_from(*left).ok().and_then(|left| bytes.get(..left)).unwrap_or(bytes);
+    *left -= content.len() as u64;
+    content
 }
 
 /// Reads a chunk's size line, which ends with its line feed.

@@ -1,5 +1,7 @@
 //! Finds the end of a head in pushed bytes, looking at each octet once.
 
+use std::borrow::Cow;
+
 use super::{HttpError, MAX_HEAD_LEN};
 
 /// Most header fields of one head.
@@ -79,6 +81,36 @@ impl HeadBuffer {
             Some(used) => Head::Whole { head: &self.bytes, used },
             None => Head::Part { so_far: &self.bytes },
         })
+    }
+
+    /// The head that [`Self::push`] gave, to be kept, and an empty buffer: what is left of `bytes`,
+    /// the last push, is not copied.
+    pub fn take<'a>(&mut self, bytes: &'a [u8], used: usize) -> Cow<'a, [u8]> {
+        match std::mem::take(self).bytes {
+            buffered if buffered.is_empty() => Cow::Borrowed(bytes.get(..used).unwrap_or(bytes)),
+            buffered => Cow::Owned(buffered),
+        }
+    }
+
+    /// What was to be a head, and failed with the push of `bytes`: up to its empty line, within
+    /// [`MAX_HEAD_LEN`].
+    pub fn take_known<'a>(&mut self, bytes: &'a [u8]) -> Cow<'a, [u8]> {
+        let mut known = match std::mem::take(self).bytes {
+            buffered if buffered.is_empty() => Cow::Borrowed(bytes),
+            mut buffered => {
+                // A whole head that was put together is there already.
+                if Line::default().find_empty(&buffered).is_none() {
+                    buffered.extend_from_slice(bytes);
+                }
+                Cow::Owned(buffered)
+            }
+        };
+        let end = Line::default().find_empty(&known).unwrap_or(known.len()).min(MAX_HEAD_LEN);
+        match &mut known {
+            Cow::Borrowed(octets) => *octets = &octets[..end],
+            Cow::Owned(octets) => octets.truncate(end),
+        }
+        known
     }
 
     /// Forgets the head and gives its memory back.

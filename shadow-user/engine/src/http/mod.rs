@@ -4,7 +4,8 @@
 //! Heads and chunk sizes are read by `httparse`, chosen because hyper's servers
 //! and clients stand on it; the message body length follows RFC 9112, 6.3.
 //! Bodies are counted, never kept; only a head, or a chunk's size line, that is
-//! split over pushes is buffered, bounded by [`MAX_HEAD_LEN`].
+//! split over pushes is buffered, bounded by [`MAX_HEAD_LEN`]. Who wants the
+//! octets is a [`Visitor`].
 
 mod body;
 mod fields;
@@ -12,10 +13,12 @@ mod head;
 mod recognise;
 mod requests;
 mod responses;
+mod visitor;
 
 pub use recognise::{Recognition, looks_like_request};
 pub use requests::{RequestEvent, Requests};
 pub use responses::{ResponseEvent, Responses};
+pub use visitor::Visitor;
 
 /// The longest head (and trailer section) that is read, octets: the largest
 /// limit among common servers' defaults.

@@ -7,6 +7,7 @@ use httparse::{Request, Status};
 use super::body::{Body, Chunk, Progress};
 use super::fields::{Fields, TransferEncoding};
 use super::head::{Head, HeadBuffer, MAX_FIELDS};
+use super::visitor::{Events, Part, Visitor};
 use super::{HttpError, Method, Recognition, looks_like_request};
 
 /// Something that happened in a client's stream. Offsets are in octets from the
@@ -105,11 +106,26 @@ impl Requests {
         bytes: &[u8],
         on: &mut impl FnMut(RequestEvent),
     ) -> Result<(), HttpError> {
+        self.visit(bytes, &mut Events(on))
+    }
+
+    /// Reads on, as [`Self::push`] does, and hands out what it reads.
+    ///
+    /// # Errors
+    /// Those of [`Self::push`].
+    pub fn visit(
+        &mut self,
+        bytes: &[u8],
+        visitor: &mut impl Visitor<RequestEvent>,
+    ) -> Result<(), HttpError> {
         let mut rest = bytes;
         while !rest.is_empty() {
-            let used = match self.step(rest, on) {
+            let used = match self.step(rest, visitor) {
                 Ok(used) => used,
                 Err(error) => {
+                    if self.state == State::Head {
+                        visitor.malformed(self.head.take_known(rest));
+                    }
                     self.head.clear();
                     self.state = State::Failed(error);
                     return Err(error);
@@ -142,7 +158,7 @@ impl Requests {
     fn step(
         &mut self,
         bytes: &[u8],
-        on: &mut impl FnMut(RequestEvent),
+        visitor: &mut impl Visitor<RequestEvent>,
     ) -> Result<usize, HttpError> {
         let used = match (&mut self.state, bytes.first()) {
             (State::Failed(error), _) => return Err(*error),
@@ -159,7 +175,7 @@ impl Requests {
             }
             (State::IdleCr, _) => return Err(httparse::Error::NewLine.into()),
             (State::Idle, _) => {
-                on(RequestEvent::Started { offset: self.offset });
+                visitor.event(RequestEvent::Started { offset: self.offset });
                 self.state = State::Head;
                 0
             }
@@ -167,18 +183,23 @@ impl Requests {
                 Head::Part { .. } => bytes.len(),
                 Head::Whole { head, used } => {
                     let read = read(head)?;
-                    self.head.clear();
-                    self.begin_body(read, self.offset + used as u64, on);
+                    visitor.head(self.head.take(bytes, used));
+                    self.begin_body(read, self.offset + used as u64, visitor);
                     used
                 }
             },
-            (State::Body(body), _) => match body.push(bytes, self.head.spare())? {
-                Progress::More => bytes.len(),
-                Progress::Ended(used) => {
-                    self.finish(self.offset + used as u64, on);
-                    used
+            (State::Body(body), _) => {
+                match body.push(bytes, self.head.spare(), &mut |part, octets| match part {
+                    Part::Content => visitor.body(octets),
+                    Part::Trailers => visitor.trailers(octets),
+                })? {
+                    Progress::More => bytes.len(),
+                    Progress::Ended(used) => {
+                        self.finish(self.offset + used as u64, visitor);
+                        used
+                    }
                 }
-            },
+            }
             (State::Undecided { begin }, _) => {
                 let begin = *begin;
                 // A tunnel's bytes must not fail for being no head.
@@ -189,44 +210,48 @@ impl Requests {
                 };
                 match (looks_like_request(seen), whole) {
                     (Recognition::Yes, Some(used)) => {
-                        on(RequestEvent::Started { offset: begin });
+                        visitor.event(RequestEvent::Started { offset: begin });
                         let read = read(seen)?;
-                        self.head.clear();
-                        self.begin_body(read, self.offset + used as u64, on);
+                        visitor.head(self.head.take(bytes, used));
+                        self.begin_body(read, self.offset + used as u64, visitor);
                     }
                     (Recognition::Yes, None) => {
-                        on(RequestEvent::Started { offset: begin });
+                        visitor.event(RequestEvent::Started { offset: begin });
                         self.state = State::Head;
                     }
                     (Recognition::NeedMore, None) => {}
                     (Recognition::No, _) | (Recognition::NeedMore, Some(_)) => {
+                        visitor.event(RequestEvent::Tunnel { offset: begin });
+                        visitor.tunnel(seen);
                         self.head.clear();
-                        on(RequestEvent::Tunnel { offset: begin });
                         self.state = State::Tunnel;
                     }
                 }
                 whole.unwrap_or(bytes.len())
             }
-            (State::Tunnel, _) => bytes.len(),
+            (State::Tunnel, _) => {
+                visitor.tunnel(bytes);
+                bytes.len()
+            }
         };
         self.offset += used as u64;
         Ok(used)
     }
 
     /// A head ended at `offset`.
-    fn begin_body(&mut self, read: Read, offset: u64, on: &mut impl FnMut(RequestEvent)) {
+    fn begin_body(&mut self, read: Read, offset: u64, visitor: &mut impl Visitor<RequestEvent>) {
         let Read { method, expects_continue, upgrade, body } = read;
         self.may_tunnel = upgrade || method == Method::Connect;
-        on(RequestEvent::Head { offset, method, expects_continue, upgrade });
+        visitor.event(RequestEvent::Head { offset, method, expects_continue, upgrade });
         match body {
             Some(body) => self.state = State::Body(body),
-            None => self.finish(offset, on),
+            None => self.finish(offset, visitor),
         }
     }
 
     /// A request ended at `offset`.
-    fn finish(&mut self, offset: u64, on: &mut impl FnMut(RequestEvent)) {
-        on(RequestEvent::Ended { offset });
+    fn finish(&mut self, offset: u64, visitor: &mut impl Visitor<RequestEvent>) {
+        visitor.event(RequestEvent::Ended { offset });
         self.state = if self.may_tunnel { State::Undecided { begin: offset } } else { State::Idle };
     }
 }

@@ -8,6 +8,7 @@ use httparse::{ParserConfig, Response, Status};
 use super::body::{Body, Chunk, Progress};
 use super::fields::{Fields, TransferEncoding};
 use super::head::{Head, HeadBuffer, MAX_FIELDS};
+use super::visitor::{Events, Part, Visitor};
 use super::{HttpError, Method};
 
 /// Something that happened in a server's stream. Offsets are in octets from the
@@ -110,13 +111,59 @@ impl Responses {
     ) -> Result<(), HttpError> {
         let mut rest = bytes;
         while !rest.is_empty() {
-            let used = match self.step(rest, on) {
-                Ok(used) => used,
-                Err(error) => return Err(self.fail(error)),
-            };
+            let used = self.try_step(rest, &mut Events(on))?;
             rest = rest.get(used..).unwrap_or_default();
         }
         Ok(())
+    }
+
+    /// Reads on to the end of the last response that is expected, and hands out what it reads;
+    /// gives how many octets that took. Behind that end, nothing is read until a request goes out,
+    /// and nothing of a tunnel.
+    ///
+    /// # Errors
+    /// Those of [`Self::push`].
+    pub fn visit(
+        &mut self,
+        bytes: &[u8],
+        visitor: &mut impl Visitor<ResponseEvent>,
+    ) -> Result<usize, HttpError> {
+        let mut used = 0;
+        while let Some(rest) = bytes.get(used..)
+            && !rest.is_empty()
+            && !self.is_unasked()
+            && !self.is_tunnel()
+        {
+            used += self.try_step(rest, visitor)?;
+        }
+        Ok(used)
+    }
+
+    /// Whether what comes next answers no request.
+    #[must_use]
+    pub fn is_unasked(&self) -> bool {
+        self.expected.is_empty() && matches!(self.state, State::Idle | State::IdleCr)
+    }
+
+    /// Octets that are left of the present body, when its head gave its length; else 0.
+    #[must_use]
+    pub fn left(&self) -> u64 {
+        match self.state {
+            State::Body(Body::Length(left)) => left,
+            _ => 0,
+        }
+    }
+
+    /// Passes over `octets` of the present body, at most [`Self::left`]; gives how many it took.
+    pub fn skip(&mut self, octets: u64, on: &mut impl FnMut(ResponseEvent)) -> u64 {
+        let State::Body(Body::Length(left)) = &mut self.state else { return 0 };
+        let used = octets.min(*left);
+        *left -= used;
+        self.offset += used;
+        if *left == 0 {
+            self.finish(self.offset, &mut Events(on));
+        }
+        used
     }
 
     /// The server has closed its side: a response delimited by that is whole.
@@ -124,10 +171,11 @@ impl Responses {
     /// # Errors
     /// [`HttpError::Truncated`] within any other message, or an earlier error.
     pub fn end(&mut self, on: &mut impl FnMut(ResponseEvent)) -> Result<(), HttpError> {
+        let visitor = &mut Events(on);
         match self.state {
             State::Idle | State::IdleCr | State::Tunnel => Ok(()),
             State::Body(Body::UntilClose) => {
-                self.finish(self.offset, on);
+                self.finish(self.offset, visitor);
                 Ok(())
             }
             State::Head | State::Body(_) => Err(self.fail(HttpError::Truncated)),
@@ -153,11 +201,19 @@ impl Responses {
         self.head.memory() + self.expected.capacity() * size_of::<Method>()
     }
 
+    fn try_step(
+        &mut self,
+        bytes: &[u8],
+        visitor: &mut impl Visitor<ResponseEvent>,
+    ) -> Result<usize, HttpError> {
+        self.step(bytes, visitor).map_err(|error| self.fail(error))
+    }
+
     /// Reads the next element; gives how many bytes it took.
     fn step(
         &mut self,
         bytes: &[u8],
-        on: &mut impl FnMut(ResponseEvent),
+        visitor: &mut impl Visitor<ResponseEvent>,
     ) -> Result<usize, HttpError> {
         let used = match (&mut self.state, bytes.first()) {
             (State::Failed(error), _) => return Err(*error),
@@ -171,7 +227,7 @@ impl Responses {
             }
             (State::IdleCr, _) => return Err(httparse::Error::NewLine.into()),
             (State::Idle, _) => {
-                on(ResponseEvent::Started { offset: self.offset });
+                visitor.event(ResponseEvent::Started { offset: self.offset });
                 self.state = State::Head;
                 0
             }
@@ -179,18 +235,23 @@ impl Responses {
                 Head::Part { .. } => bytes.len(),
                 Head::Whole { head, used } => {
                     let (status, fields) = read(head)?;
-                    self.head.clear();
-                    self.begin_body(status, fields, self.offset + used as u64, on);
+                    visitor.head(self.head.take(bytes, used));
+                    self.begin_body(status, fields, self.offset + used as u64, visitor);
                     used
                 }
             },
-            (State::Body(body), _) => match body.push(bytes, self.head.spare())? {
-                Progress::More => bytes.len(),
-                Progress::Ended(used) => {
-                    self.finish(self.offset + used as u64, on);
-                    used
+            (State::Body(body), _) => {
+                match body.push(bytes, self.head.spare(), &mut |part, octets| match part {
+                    Part::Content => visitor.body(octets),
+                    Part::Trailers => visitor.trailers(octets),
+                })? {
+                    Progress::More => bytes.len(),
+                    Progress::Ended(used) => {
+                        self.finish(self.offset + used as u64, visitor);
+                        used
+                    }
                 }
-            },
+            }
             (State::Tunnel, _) => bytes.len(),
         };
         self.offset += used as u64;
@@ -203,10 +264,10 @@ impl Responses {
         status: u16,
         fields: Fields,
         offset: u64,
-        on: &mut impl FnMut(ResponseEvent),
+        visitor: &mut impl Visitor<ResponseEvent>,
     ) {
         if (100..200).contains(&status) && status != 101 {
-            on(ResponseEvent::Interim { offset, status });
+            visitor.event(ResponseEvent::Interim { offset, status });
             self.state = State::Idle;
             return;
         }
@@ -215,21 +276,21 @@ impl Responses {
             self.expected = VecDeque::new();
         }
         let body = delimit(method.unwrap_or(Method::Other), status, fields);
-        on(ResponseEvent::Head { offset, status, solicited: method.is_some() });
+        visitor.event(ResponseEvent::Head { offset, status, solicited: method.is_some() });
         self.status = status;
         match body {
             Delimited::Tunnel => {
-                on(ResponseEvent::Ended { offset, status, upgrade: true });
+                visitor.event(ResponseEvent::Ended { offset, status, upgrade: true });
                 self.state = State::Tunnel;
             }
-            Delimited::Empty => self.finish(offset, on),
+            Delimited::Empty => self.finish(offset, visitor),
             Delimited::By(body) => self.state = State::Body(body),
         }
     }
 
     /// A final response ended at `offset`.
-    fn finish(&mut self, offset: u64, on: &mut impl FnMut(ResponseEvent)) {
-        on(ResponseEvent::Ended { offset, status: self.status, upgrade: false });
+    fn finish(&mut self, offset: u64, visitor: &mut impl Visitor<ResponseEvent>) {
+        visitor.event(ResponseEvent::Ended { offset, status: self.status, upgrade: false });
         self.state = State::Idle;
     }
 

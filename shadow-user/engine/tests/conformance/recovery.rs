@@ -26,6 +26,46 @@ fn rfc5681_3_1_slow_start_adds_what_was_acknowledged() {
 }
 
 #[test]
+fn rfc3465_2_2_slow_start_adds_two_segments_at_most() {
+    let mut bench = Bench::established();
+    bench.send(60_000);
+    recv!(bench, ack(5001));
+    assert_eq!(bench.burst().len(), 5 + 2);
+}
+
+#[test]
+fn rfc3465_2_3_slow_start_after_a_timeout_adds_one_segment_at_most() {
+    let mut bench = Bench::established();
+    bench.send(10_000);
+    bench.timeout();
+    assert_eq!(bench.burst(), [(1, 1000)]);
+    recv!(bench, ack(2001));
+    assert_eq!(bench.burst(), [(2001, 1000), (3001, 1000)]);
+}
+
+#[test]
+fn rfc5681_3_1_congestion_avoidance_adds_one_segment_a_round_trip() {
+    let mut bench = Bench::established();
+    bench.send(10_000);
+    bench.timeout();
+    // ssthresh is now half of the ten.
+    bench.write(&[b'x'; 200_000]);
+    let mut round = bench.burst();
+    let mut sizes = Vec::new();
+    while sizes.len() < 9 {
+        sizes.push(round.len());
+        let mut next = Vec::new();
+        for (seq, len) in round {
+            recv!(bench, ack(seq + len as u32));
+            next.extend(bench.burst());
+        }
+        round = next;
+    }
+    assert_eq!(sizes[..3], [1, 2, 4]);
+    assert!(sizes[3..].windows(2).all(|pair| pair[1] == pair[0] + 1), "{sizes:?}");
+}
+
+#[test]
 fn rfc7661_an_unused_window_does_not_grow() {
     let mut bench = Bench::established();
     for turn in 0..20 {
@@ -72,6 +112,22 @@ fn rfc6298_5_5_back_off() {
 }
 
 #[test]
+fn rfc6298_2_5_at_most_60_seconds() {
+    let mut config = config();
+    config.user_timeout = std::time::Duration::from_secs(600);
+    let mut bench = Bench::established_with(config, syn_ack());
+    bench.send(10);
+    let waits: Vec<_> = (0..11)
+        .map(|_| {
+            let wait = bench.timeout();
+            bench.burst();
+            wait
+        })
+        .collect();
+    assert_eq!(waits[7..], [26_880, 53_760, 60_000, 60_000]);
+}
+
+#[test]
 fn rfc6298_3_karn_no_sample_of_a_retransmission() {
     let mut bench = Bench::established();
     bench.send(10);
@@ -94,6 +150,18 @@ fn rfc7323_4_1_a_timestamp_tells_retransmissions_apart() {
     recv!(bench, ack(11), ts: Some((200, again.ts.unwrap().0)));
     bench.send(10);
     assert!(bench.timeout() > 300);
+}
+
+/// A peer that echoes what was never sent must not stop retransmission for a minute.
+#[test]
+fn rfc7323_4_1_an_impossible_echo_is_not_measured() {
+    let mut bench = Bench::established_timestamps();
+    bench.send(10);
+    bench.timeout();
+    bench.burst();
+    recv!(bench, ack(11), ts: Some((200, 1 << 31)));
+    bench.send(10);
+    assert_eq!(bench.timeout(), 210);
 }
 
 #[test]

@@ -118,6 +118,27 @@ fn rfc6298_5_7_rto_is_three_seconds_after_a_lost_syn() {
     assert_eq!(bench.timeout(), 3000);
 }
 
+/// The peer kept the first SYN's timestamp, and its first two answers were lost.
+#[test]
+fn rfc6298_3_a_syn_that_was_sent_again_is_not_measured_by_its_timestamp() {
+    let mut config = config();
+    config.offer.timestamps = true;
+    let mut bench = Bench::syn_sent(config);
+    bench.timeout();
+    sent!(bench, flags: "S");
+    bench.timeout();
+    sent!(bench, flags: "S");
+    recv!(bench, syn_ack(), ts: Some((100, 1000)));
+    sent!(bench, flags: "");
+    bench.send(10);
+    bench.now += std::time::Duration::from_millis(10);
+    let echo = 1000 + 3010;
+    recv!(bench, ack(11), ts: Some((110, echo)));
+    bench.send(10);
+    // SRTT 10 ms, RTTVAR 5 ms: the margin of 200 ms counts.
+    assert_eq!(bench.timeout(), 210);
+}
+
 #[test]
 fn rfc9293_3_7_1_mss_is_536_without_the_option() {
     let mut bench = Bench::established_with(config(), Seg { mss: None, ..syn_ack() });
@@ -152,11 +173,24 @@ fn rfc7323_2_3_shift_above_14_means_14() {
     config.offer.window_scale = Some(0);
     let mut bench = Bench::established_with(config, Seg { scale: Some(15), wnd: 1, ..syn_ack() });
     // The SYN's own window is not scaled: 1 octet.
-    recv!(bench, ack(1), wnd: 1);
-    // 1 << 14 octets: 16 segments of 1000 and what is left, but for the initial window.
-    assert_eq!(bench.send(20_000).iter().map(|seg| seg.1).sum::<usize>(), 10_000);
-    recv!(bench, ack(10_001), wnd: 1);
-    assert!(bench.burst().iter().map(|seg| seg.1).sum::<usize>() >= 10_000);
+    bench.write(&[b'x'; 200_000]);
+    assert_eq!(bench.burst(), [(1, 1)]);
+    let mut widest = 0;
+    for edge in (0..100_000).step_by(1000) {
+        recv!(bench, ack(1 + edge), wnd: 1);
+        let end = bench.burst().last().map_or(0, |&(seq, len)| seq + len as u32);
+        widest = widest.max(end.saturating_sub(1 + edge));
+    }
+    // 1 << 14 octets, but for a segment that would be a silly one.
+    assert!((15_385..=16_384).contains(&widest), "{widest}");
+}
+
+#[test]
+fn rfc9293_3_7_1_mss_below_48_counts_as_48() {
+    for mss in [0, 1, 47] {
+        let mut bench = Bench::established_with(config(), Seg { mss: Some(mss), ..syn_ack() });
+        assert_eq!(bench.send(100), [(1, 48), (49, 48), (97, 4)]);
+    }
 }
 
 #[test]

@@ -81,7 +81,7 @@ fn rfc9293_3_8_6_1_fin_is_a_probe_when_nothing_else_is_left() {
     bench.client.close();
     sent!(bench);
     bench.timeout();
-    sent!(bench, seq: 1, flags: "F", data: Vec::new());
+    sent!(bench, seq: 1, flags: "F", data: Vec::<u8>::new());
 }
 
 #[test]

@@ -10,7 +10,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::time::{Duration, SystemTime};
 
 use serde::Serialize;
-use shadow_engine::compare::{Comparison, Difference, Kind};
+use shadow_engine::compare::{Comparison, Difference, Kind, Opaque};
 use shadow_engine::exchange::{
     Body, Exchange, Head, Protocol, Request, Response, Status, Unpaired,
 };
@@ -221,6 +221,9 @@ struct Diff<'a> {
     noise: usize,
     keys: Vec<&'a str>,
     kinds: Vec<&'static str>,
+    /// Why a body was not looked into.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    opaque: Option<&'static str>,
     #[serde(skip_serializing_if = "Option::is_none")]
     values: Option<Vec<Values<'a>>>,
 }
@@ -378,6 +381,7 @@ impl<'a> Diff<'a> {
             noise: comparison.differences.len() - count,
             keys,
             kinds: kinds.into_iter().map(Kind::label).collect(),
+            opaque: comparison.opaque.map(Opaque::label),
             values: bodies.then(|| comparison.differences.iter().map(Values::new).collect()),
         }
     }

@@ -1,5 +1,7 @@
 //! What is found, what is not, and what it is called.
 
+mod tally;
+
 use std::io::Write as _;
 use std::time::Duration;
 
@@ -337,7 +339,8 @@ fn content_codings_are_taken_off() {
     let one = br#"{"a":1}"#;
     let two = br#"{"a":2}"#;
     let twice = |octets: &[u8]| gzip(&zlib(octets));
-    let codings: [(&str, &dyn Fn(&[u8]) -> Vec<u8>); 5] = [
+    type Code<'a> = &'a dyn Fn(&[u8]) -> Vec<u8>;
+    let codings: [(&str, Code<'_>); 5] = [
         ("gzip", &gzip),
         ("deflate", &zlib),
         ("deflate", &bare_deflate),
@@ -488,4 +491,56 @@ fn noise_does_not_count_and_is_never_structural() {
     assert_eq!((explained.verdict, explained.differences[0].noise), (Verdict::Match, true));
     assert_eq!(run(r#"{"a":1}"#, r#"{"a":"2"}"#).verdict, Verdict::Body);
     assert_eq!(run(r#"{"a":1,"b":1}"#, r#"{"a":2,"b":2}"#).verdict, Verdict::Body);
+}
+
+#[test]
+#[ignore = "prints figures"]
+fn bench() {
+    let head = |n: u32| {
+        format!(
+            "Server: nginx/1.22.1\r\nDate: Wed, 25 Nov 2026 04:05:{n} GMT\r\nContent-Type: application/json\r\n\
+             Content-Length: 1024\r\nConnection: keep-alive\r\nETag: \"abc-{n}\"\r\nCache-Control: no-cache\r\n\
+             X-Frame-Options: DENY\r\nVary: Accept-Encoding\r\n"
+        )
+    };
+    let counted = |mut response: Response| {
+        response.body = Body { len: 1_024, ..Body::default() };
+        response
+    };
+    let items = |n: u32| {
+        let items: Vec<_> = (0..40).map(|i| format!("{{\"id\":{i},\"price\":{n}.5}}")).collect();
+        format!("{{\"at\":{n},\"items\":[{}]}}", items.join(","))
+    };
+    for (name, exchange) in [
+        (
+            "status, equal heads",
+            exchange(counted(answer(&head(10), "")), counted(answer(&head(10), ""))),
+        ),
+        (
+            "status, other date and etag",
+            exchange(counted(answer(&head(10), "")), counted(answer(&head(11), ""))),
+        ),
+        ("body, equal JSON", exchange(json(items(1)), json(items(1)))),
+        (
+            "body, JSON of 1 KB with one difference",
+            exchange(json(items(1)), json(items(1).replacen("1", "2", 1))),
+        ),
+        ("body, JSON of 1 KB with 41 differences", exchange(json(items(1)), json(items(2)))),
+    ] {
+        let mut comparer = Comparer::new(Rules::default()).unwrap();
+        let mut tallies = Tallies::new(TallyBounds::default());
+        let noise = Noise::default();
+        let rounds = 100_000;
+        let start = std::time::Instant::now();
+        for _ in 0..rounds {
+            std::hint::black_box(comparer.compare(std::hint::black_box(&exchange), &noise));
+        }
+        let compared = start.elapsed() / rounds;
+        let comparison = comparer.compare(&exchange, &noise);
+        let start = std::time::Instant::now();
+        for _ in 0..rounds {
+            tallies.record(&exchange, &comparison);
+        }
+        println!("{name}: {compared:?}, counted in {:?}", start.elapsed() / rounds);
+    }
 }
