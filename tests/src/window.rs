@@ -92,6 +92,14 @@ impl Window {
         self.click_on(Locator::LinkText(text), text).await
     }
 
+    /// Clicks on the row of this endpoint.
+    ///
+    /// # Errors
+    /// As [`Window::click`].
+    pub async fn follow_name(&self, endpoint: &str) -> Result<()> {
+        self.click(&format!("#endpoints a[data-name={endpoint:?}]")).await
+    }
+
     async fn click_on(&self, locator: Locator<'_>, what: &str) -> Result<()> {
         let deadline = Instant::now() + LIMIT;
         loop {

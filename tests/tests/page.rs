@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
-use shadow_lab::{Connection, Host, Lab, Mirror, Nginx, Request, wait_for};
+use shadow_lab::{Connection, Host, Lab, Mirror, Nginx, Request};
 use shadow_tests::{Window, browse, shop};
 use shadow_user::compare::{Compared, Seen};
 use shadow_user::http::{self, Listening, Sources};
@@ -78,7 +78,7 @@ fn differences_are_found_by_clicking() -> Result<()> {
         // From the endpoint to its field, to an example, to both answers.
         window.click("#clear").await?;
         window.click("#sort-differ").await?;
-        window.click("#endpoints a[href*='products%2F%7Bid%7D&'], #endpoints a[href$='products%2F%7Bid%7D']").await?;
+        window.follow_name("GET /products/{id}").await?;
         window.shows("h1", "/products/{id}").await?;
         window.shows("#fields tr.is-noise", "request_id").await?;
         window.click("#fields [data-field='body.price.amount']").await?;
@@ -153,6 +153,113 @@ async fn check_unharmed(window: &Window) -> Result<()> {
     let found = window.run(script, vec![]).await?;
     ensure!(found == serde_json::json!([null, 1, 1, 0]), "the page was changed: {found}");
     Ok(())
+}
+
+/// A server's locations, but for what is planted.
+fn locations(
+    host: &Host,
+    status: u16,
+    version: u8,
+    price: &str,
+    items: &str,
+    rate: &str,
+) -> String {
+    let files = host.folder().join("nginx-80/files");
+    let hostile = "'<script>window.hacked=1</script><img src=x onerror=window.hacked=1>'";
+    let hostile = if status == 200 { "'tame'" } else { hostile };
+    format!(
+        r#"
+        default_type application/json;
+        location = /same {{ return 200 '{{"a":1}}'; }}
+        location = /status {{ return {status} '{{"a":1}}'; }}
+        location = /header {{ add_header X-Version {version}; return 200 '{{"a":1}}'; }}
+        location = /json {{ return 200 '{{"name":"lamp","price":{price}}}'; }}
+        location = /order {{ return 200 '{{"items":[{items}]}}'; }}
+        location = /late {{ alias {files}/1k.bin; limit_rate {rate}; }}
+        location = /hostile {{ default_type text/html; add_header X-Text {hostile}; return 200 {hostile}; }}
+"#,
+        files = files.display()
+    )
+}
+
+/// Endpoint, verdict, the field that differs, and its value on each leg.
+const PLANTED: [(&str, &str, &str, &str, &str); 4] = [
+    ("GET /status", "status", "status", "200", "503"),
+    ("GET /header", "headers", "header.x-version", "1", "2"),
+    ("GET /json", "body", "body.price", "12", "\"12\""),
+    ("GET /order", "body", "body.items", "[1,2,3]", "[3,1,2]"),
+];
+
+/// How often each endpoint is asked.
+const ROUNDS: usize = 3;
+
+#[test]
+fn planted_differences_of_an_nginx_pair_are_found_by_clicking() -> Result<()> {
+    let lab = Lab::new()?;
+    let start = |host: &Host, text: String| Nginx::start_with_locations(host, &text);
+    let locations_of = (&lab.production, &lab.shadow);
+    let production = start(&lab.production, locations(locations_of.0, 200, 1, "12", "1,2,3", "0"))?;
+    let shadow = start(&lab.shadow, locations(locations_of.1, 503, 2, "\"12\"", "3,1,2", "512"))?;
+    let to = lab.shadow.at4(80).to_string();
+    let mut flags = vec!["--iface", "eth0", "--port", "80", "--shadow", &to, "--drain", "10s"];
+    flags.extend(["--compare", "body", "--report-bodies"]);
+    let mirror = Mirror::start(&lab.production, &flags)?;
+    let stream = lab.client.connect(lab.production.at4(80), Duration::from_secs(5))?;
+    let mut connection = Connection::new(stream, Duration::from_secs(20))?;
+    let paths = ["/same", "/status", "/header", "/json", "/order", "/hostile", "/late"];
+    for _ in 0..ROUNDS {
+        for path in paths {
+            ensure!(connection.exchange(&Request::get(path))?.status == 200, "{path}");
+        }
+    }
+    drop(connection);
+    let base = format!("http://{}", mirror.listen());
+    browse(&lab.production, &base, async |window: Window| {
+        window.open("/").await?;
+        let all = ROUNDS * paths.len();
+        window.shows("#headline", &format!("of {all} compared")).await?;
+        window.shows("#verdict-match", &ROUNDS.to_string()).await?;
+        for (endpoint, verdict, field, production, shadow) in PLANTED {
+            find_by_clicking(&window, endpoint, verdict, field, production, shadow).await?;
+        }
+        window.open("/").await?;
+        window.follow_name("GET /late").await?;
+        window.shows("#verdict-slower", &ROUNDS.to_string()).await?;
+        window.shows("#examples .tag", "slower").await?;
+        window.open("/").await?;
+        window.click("#broken").await?;
+        window.wait("#endpoints tbody", |text| rows(text) == 1).await?;
+        window.shows("#endpoints tbody", "/status").await?;
+        window.open("/").await?;
+        window.follow_name("GET /hostile").await?;
+        window.click("#examples tbody a").await?;
+        window.shows(".side.shadow .head", "<script>").await?;
+        window.shows(".side.shadow .body", "<script>").await?;
+        check_unharmed(&window).await
+    })?;
+    let ended = mirror.stop()?;
+    drop((production, shadow));
+    shadow_tests::check_ended(&ended)
+}
+
+/// From the overview to the endpoint, its field, an example, and both answers.
+async fn find_by_clicking(
+    window: &Window,
+    endpoint: &str,
+    verdict: &str,
+    field: &str,
+    production: &str,
+    shadow: &str,
+) -> Result<()> {
+    window.open("/").await?;
+    window.follow_name(endpoint).await?;
+    window.shows(&format!("#verdict-{verdict}"), &ROUNDS.to_string()).await?;
+    window.click(&format!("#fields [data-field='{field}']")).await?;
+    window.shows("#examples .tag", verdict).await?;
+    window.click("#examples tbody a").await?;
+    window.shows("#differences tbody", field).await?;
+    window.shows("#differences .value.production", production).await?;
+    window.shows("#differences .value.shadow", shadow).await.map(drop)
 }
 
 /// Writes the picture of the documentation anew: `cargo xtask test e2e screenshot -- --ignored`.

@@ -76,7 +76,7 @@ function row(it, route) {
   const [method, path] = split(it.name);
   return h("tr", { key: it.name },
     h("th", { scope: "row", class: "name" },
-      h("a", { href: link({ view: "endpoint", name: it.name, ...filters(route) }) },
+      h("a", { "data-name": it.name, href: link({ view: "endpoint", name: it.name, ...filters(route) }) },
         h("span", { class: "method" }, method), path)),
     h("td", { class: "number" }, count(it.exchanges), isOn(route) && h("small", {}, ` ${count(it.passing)} pass`)),
     h("td", { class: `number differ ${it.mismatches ? "bad" : "good"}` }, share(it.mismatches, it.compared)),
