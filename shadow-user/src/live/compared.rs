@@ -20,7 +20,7 @@ pub const HEIGHT: u16 = 1 + 2 + MATRIX as u16 + 1 + 2 + WORST as u16 + 1;
 /// Statuses of a leg that have a row or a column.
 const MATRIX: usize = 5;
 /// Endpoints that are shown.
-const WORST: usize = 5;
+const WORST: usize = 4;
 /// Columns of one status.
 const CELL: u16 = 8;
 

@@ -257,6 +257,7 @@ mod tests {
             verdict: Verdict::Status,
             differences: ["status", "body.id", "header.set-cookie"].map(difference).into(),
             more: 0,
+            opaque: None,
         }
     }
 
