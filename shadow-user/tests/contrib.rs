@@ -148,8 +148,7 @@ fn the_dashboard_asks_for_metrics_that_there_are() {
     let status = |code| Ok(response(Status::Http(code)));
     let exchange = exchange(Protocol::Http1, status(200), status(500));
     let comparison = comparison();
-    compared.results.add(&exchange, &comparison);
-    compared.legs.add(&exchange, &comparison.endpoint);
+    compared.add(&exchange, &comparison);
     let compared = Some(Arc::new(compared));
     let text = metrics::render(&Snapshot::default(), compared, Exposition::Text).expect("metrics");
     let known = contrib::metric_names(&text);

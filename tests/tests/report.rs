@@ -246,6 +246,63 @@ fn check_summary(ended: &Ended, sent: usize) -> Result<()> {
     Ok(())
 }
 
+/// Random ids are noise once a run of production's version against itself has shown them; the rest of
+/// what differs still counts.
+#[test]
+fn learnt_noise_does_not_count() -> Result<()> {
+    let lab = Lab::new()?;
+    let same = locations(200, 1, 1, "1,2,3", "0");
+    let stage = Stage {
+        production: Nginx::start_with_locations(&lab.production, &same)?,
+        shadow: Nginx::start_with_locations(&lab.shadow, &same)?,
+        lab,
+    };
+    let folder = stage.lab.production.folder();
+    let noise = folder.join("noise.json").display().to_string();
+    let ask = |path: &str| -> Result<usize> {
+        let mut kept = connect(&stage)?;
+        for _ in 0..ROUNDS {
+            ensure!(kept.exchange(&Request::get(path))?.status == 200, "{path}");
+        }
+        Ok(ROUNDS)
+    };
+    let mirror = stage.mirror(Family::V4, &["--compare", "body", "--learn-noise", &noise])?;
+    wait_for_comparisons(&mirror, ask("/random")? + ask("/same")?)?;
+    let ended = mirror.stop()?;
+    check_ended(&ended)?;
+    ensure!(ended.books.get("comparisons.verdicts.body") == ROUNDS as u64);
+
+    let flags = [
+        ["--compare", "body"],
+        ["--noise", &noise],
+        ["--report", "-"],
+        ["--fail-on", "mismatch>0"],
+        ["--fail-on", "compared<20"],
+    ];
+    let mirror = stage.mirror(Family::V4, flags.as_flattened())?;
+    let metrics = wait_for_comparisons(&mirror, ask("/random")?)?;
+    let control = |control| {
+        format!(
+            "shadowtap_field_differences_total{{endpoint=\"GET /random\",kind=\"primitive\",\
+             control=\"{control}\"}} {ROUNDS}\n"
+        )
+    };
+    ensure!(metrics.contains(&control("raw")) && metrics.contains(&control("noise")), "{metrics}");
+    let stdout = mirror.process.stdout_file();
+    let ended = mirror.stop()?;
+    check_ended(&ended)?;
+    ensure!(ended.books.get("comparisons.verdicts.match") == ROUNDS as u64, "{}", ended.stderr);
+    // Standard output has the report and nothing else.
+    let lines = lines(&stdout)?;
+    ensure!(lines.len() == ROUNDS, "{} lines", lines.len());
+    for line in &lines {
+        let diff = &line["shadowtap"]["diff"];
+        ensure!(diff["count"] == 0 && diff["noise"] == 1, "{line:#}");
+    }
+    ensure!(ended.stderr.contains("The books balance."), "the text goes to standard error");
+    Ok(())
+}
+
 /// A file system of its own, as small as it gets. Gone when dropped.
 struct Tmpfs(PathBuf);
 

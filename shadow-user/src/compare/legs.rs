@@ -142,7 +142,7 @@ impl Legs {
 }
 
 /// The status code that a client saw; 0 where the protocol has none.
-pub(super) fn status(response: &Response) -> u16 {
+fn status(response: &Response) -> u16 {
     match response.status {
         Status::Http(code) => code,
         Status::Grpc(_) => 200,

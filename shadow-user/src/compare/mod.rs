@@ -2,9 +2,9 @@
 //! know. Bodies are decoded and parsed here, beside the path of packets and below its priority; when
 //! it does not keep up, the worker sheds exchanges and counts them.
 
+mod differences;
 mod files;
 mod legs;
-mod results;
 
 use std::sync::Arc;
 use std::sync::mpsc::RecvTimeoutError;
@@ -13,7 +13,9 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use arc_swap::ArcSwap;
-use shadow_engine::compare::{Comparer, Learnt, Noise, Tallies, TallyBounds, Thresholds};
+use shadow_engine::compare::{
+    Comparer, Comparison, Learnt, Noise, Tallies, TallyBounds, Thresholds,
+};
 use shadow_engine::exchange::Exchange;
 use shadow_engine::time::Instant;
 
@@ -22,9 +24,9 @@ use crate::config::Config;
 use crate::kernel;
 use crate::report::jsonl::{self, Wall, Written};
 
+pub use differences::{Differed, Differences};
 pub use files::{Report, create_noise, read_noise};
 pub use legs::{Answer, LEGS, Legs, Times, label};
-pub use results::{Differences, Results, Verdicts};
 
 /// What has been compared so far, for whoever wants to look.
 pub type Seen = Arc<ArcSwap<Compared>>;
@@ -33,7 +35,7 @@ pub type Seen = Arc<ArcSwap<Compared>>;
 const EXAMPLES: usize = 4 << 20;
 
 /// How often what was compared is published.
-const PUBLISH_EVERY: Duration = Duration::from_millis(250);
+const PUBLISH_EVERY: Duration = Duration::from_millis(500);
 
 /// Behind everything that production does.
 const NICE: i32 = 10;
@@ -48,10 +50,10 @@ pub struct Compared {
     pub at: Instant,
     /// What the comparisons add up to, by endpoint and field, with examples.
     pub tallies: Tallies,
-    /// Verdicts by endpoint, statuses side by side, differences by kind.
-    pub results: Results,
     /// The fields that differ by chance.
     pub noise: Noise,
+    /// Differing fields by kind.
+    pub differences: Differences,
     /// Requests and their times by leg.
     pub legs: Legs,
     /// Exchanges that `--report-only` or `--report-sample` left out.
@@ -73,12 +75,19 @@ impl Compared {
         Self {
             at: Instant::default(),
             tallies: Tallies::new(bounds),
-            results: Results::default(),
             noise: Noise::default(),
+            differences: Differences::default(),
             legs: Legs::default(),
             left_out: 0,
             report: None,
         }
+    }
+
+    /// Counts an exchange.
+    pub fn add(&mut self, exchange: &Exchange, comparison: &Comparison) {
+        self.tallies.record(exchange, comparison);
+        self.differences.add(comparison);
+        self.legs.add(exchange, &comparison.endpoint);
     }
 }
 
@@ -140,11 +149,21 @@ impl Comparing {
         let wall = Wall::now();
         let mut line = Vec::new();
         let mut next = kernel::now();
+        let mut published = 0;
+        if let Some(learnt) = &self.learnt {
+            self.noise = compared.tallies.noise(Some(learnt), &self.thresholds);
+        }
         loop {
             let now = kernel::now();
             if now >= next {
-                compared.report = self.report.as_ref().map(|report| report.writer.written());
-                self.publish(&mut compared);
+                let report = self.report.as_ref().map(|report| report.writer.written());
+                let exchanges = compared.tallies.total().exchanges;
+                // A copy of all counts is worth something only where one has changed.
+                if exchanges != published || report != compared.report {
+                    published = exchanges;
+                    compared.report = report;
+                    self.publish(&mut compared);
+                }
                 next = kernel::now() + PUBLISH_EVERY;
             }
             match exchanges.next_within(next.since(now)) {
@@ -159,9 +178,7 @@ impl Comparing {
 
     fn take(&mut self, exchange: &Exchange, wall: Wall, line: &mut Vec<u8>, to: &mut Compared) {
         let comparison = self.comparer.compare(exchange, &self.noise);
-        to.tallies.record(exchange, &comparison);
-        to.results.add(exchange, &comparison);
-        to.legs.add(exchange, &comparison.endpoint);
+        to.add(exchange, &comparison);
         let Some(report) = &mut self.report else { return };
         if !report.pick.take(comparison.verdict) {
             to.left_out += 1;

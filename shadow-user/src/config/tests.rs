@@ -1,5 +1,6 @@
 use super::*;
 use crate::cli::{Cli, Command, one_line};
+use crate::report::jsonl::{Only, Share, Target};
 use clap::Parser;
 
 fn flags(line: &str) -> MirrorArgs {
@@ -44,7 +45,7 @@ fn defaults_are_those_of_the_help() {
     assert_eq!(config.gate_timeout, Duration::from_secs(5));
     assert_eq!(config.gate_action, GateAction::Abort);
     assert_eq!(config.pace, Pace::AsCaptured);
-    assert_eq!(config.flow_memory, (256 - 64 - 16) << 20);
+    assert_eq!(config.flow_memory, (256 - 96 - 16 - 8 - 8) << 20, "128 MiB for flows");
     assert_eq!(config.max_flows, 200_000);
     assert_eq!(config.live, Live::Auto);
     assert_eq!(config.log_format, LogFormat::Text);
@@ -392,4 +393,79 @@ fn every_source_is_a_flag_and_a_field() {
     let config = from_file(file, "--source self --client-address x-forwarded-for").expect("valid");
     assert_eq!(config.source.value, SourceMode::Own);
     assert_eq!(config.client_address, ClientAddress::XForwardedFor);
+}
+
+#[test]
+fn reports_and_rules_are_flags_and_fields() {
+    let config = load(&format!(
+        "{LEAST} --compare body --report /var/log/s.jsonl --report-only mismatch \
+         --report-sample 1% --report-bodies --ignore header:X-Id --ignore json:$.at \
+         --route /users/{{name}} --slower 50%+20ms --learn-noise /tmp/n --fail-on mismatch>0.1% \
+         --fail-on p99>+20%"
+    ))
+    .expect("valid");
+    let report = config.report.clone().expect("given");
+    assert_eq!(report.target.value, Target::File("/var/log/s.jsonl".into()));
+    assert_eq!((report.only, report.bodies), (Only::Mismatch, true));
+    assert_eq!(Some(report.share), Share::new(0.01));
+    assert!(!config.takes_stdout());
+    let slower = config.judge.rules.slower.expect("a threshold");
+    assert_eq!((slower.share, slower.least), (0.5, Duration::from_millis(20)));
+    assert_eq!(config.judge.fail_on.len(), 2);
+    assert_eq!(config.judge.learn_noise.expect("given").value, Path::new("/tmp/n"));
+
+    let config = from_file(
+        r#"
+        iface = "eth0"
+        port = 80
+        shadow = "10.0.0.9:8080"
+        compare = "body"
+        report = "-"
+        report-sample = "50%"
+        ignore = ["header:X-Id", "query:state"]
+        route = "/users/{name}"
+        slower = "off"
+        noise = "/etc/noise.json"
+        fail-on = ["missing>0"]
+        "#,
+        "",
+    )
+    .expect("valid");
+    assert!(config.takes_stdout());
+    assert_eq!(config.live, Live::Off, "standard output has one writer");
+    assert!(config.judge.rules.slower.is_none());
+    assert_eq!(config.judge.noise.expect("given").value, Path::new("/etc/noise.json"));
+    assert_eq!(config.judge.fail_on[0].text, "missing>0");
+}
+
+#[test]
+fn a_report_takes_its_memory_from_the_flows() {
+    let [without, with] =
+        ["", " --report -"].map(|more| load(&format!("{LEAST}{more}")).expect("valid").flow_memory);
+    assert_eq!(without - with, QUEUE_OCTETS);
+}
+
+#[test]
+fn what_does_not_go_together_is_refused() {
+    for (flags, parts) in [
+        ("--report-sample 1%", ["--report-sample 1%: there is no report", "add --report"]),
+        ("--report - --report-sample 0%", ["--report-sample 0%: is no share", "as 1%"]),
+        ("--report - --report-only some", ["--report-only some", "give all or mismatch"]),
+        ("--report - --live lines", ["--live lines: standard output has", "--live off"]),
+        ("--report - --compare off", ["--report -: nothing is compared", "--compare status"]),
+        ("--report - --dry-run", ["--report -: nothing is compared", "no --dry-run"]),
+        ("--fail-on missing>0 --compare off", ["--fail-on missing>0: nothing is compared", ""]),
+        ("--noise /tmp/n --compare off", ["--noise /tmp/n: nothing is compared", ""]),
+        ("--fail-on mismatch", ["--fail-on mismatch: no > or <", "write such as"]),
+        ("--ignore cookie", ["--ignore cookie: no kind", "header:NAME"]),
+        ("--slower fast", ["--slower fast: ", "write such as"]),
+        ("--route users", ["--route users: no path", "write such as"]),
+        ("--route /{a} --route /{b}", ["--route /{b}: ", "each path by one rule"]),
+    ] {
+        let message = refusal(&format!("{LEAST} {flags}"));
+        for part in parts {
+            assert!(message.contains(part), "{part} is not in: {message}");
+        }
+        assert_eq!(message.lines().count(), 1);
+    }
 }

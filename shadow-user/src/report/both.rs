@@ -1,7 +1,6 @@
 //! Metrics with labels: both legs side by side, what they were compared to, and what was lost on the
 //! way there. The number of series is bounded: labels are of small sets, or of bounded ones.
 
-use std::cmp::Reverse;
 use std::fmt;
 use std::sync::Arc;
 
@@ -10,9 +9,11 @@ use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric as _, NoLabelS
 use prometheus_client::metrics::MetricType;
 use prometheus_client::metrics::counter::ConstCounter;
 use prometheus_client::metrics::gauge::ConstGauge;
-use shadow_common::{Counter as _, TapCounter};
+use shadow_common::{Counter as _, ResponseCounter, TapCounter};
+use shadow_engine::compare::Verdict;
+use strum::IntoEnumIterator as _;
 
-use super::snapshot::LOST;
+use super::snapshot::{LOST, RESPONSES_LOST};
 use super::{Snapshot, replies_lost};
 use crate::compare::{Compared, LEGS, Times, label};
 
@@ -48,7 +49,12 @@ fn dropped(
     let tap = |reason: &TapCounter| (reason.label(), snapshot.kernel.tap.get(*reason));
     let mut dropped: Vec<_> =
         LOST.iter().map(tap).map(|(reason, count)| ("capture", reason, count)).collect();
+    let response = |reason: &ResponseCounter| {
+        ("response", reason.label(), snapshot.kernel.responses.get(*reason))
+    };
+    dropped.extend(RESPONSES_LOST.iter().map(response));
     dropped.extend(replies_lost(snapshot).map(|(reason, count)| ("reply", reason, count)));
+    dropped.push(("exchange", "queue_full", snapshot.queue_full));
     let report = compared.and_then(|compared| compared.report.as_ref());
     dropped.extend(
         report
@@ -119,10 +125,11 @@ fn times(encoder: &mut DescriptorEncoder<'_>, compared: &Compared) -> Result<(),
 fn comparisons(encoder: &mut DescriptorEncoder<'_>, compared: &Compared) -> Result<(), fmt::Error> {
     let help = "Exchanges by what their comparison came to";
     let mut family = encoder.encode_descriptor("comparisons", help, None, MetricType::Counter)?;
-    for (endpoint, verdicts) in &compared.results.endpoints {
-        for (verdict, count) in verdicts.iter() {
+    for (endpoint, tally) in compared.tallies.endpoints() {
+        for verdict in Verdict::iter() {
             let labels = [("endpoint", &**endpoint), ("result", verdict.label())];
-            ConstCounter::new(count).encode(family.encode_family(&labels)?)?;
+            let count = ConstCounter::new(tally.verdict(verdict));
+            count.encode(family.encode_family(&labels)?)?;
         }
     }
     Ok(())
@@ -133,15 +140,10 @@ fn differences(encoder: &mut DescriptorEncoder<'_>, compared: &Compared) -> Resu
     let help = "Fields that differ, by kind: all of them (raw), and those that noise explains";
     let mut family =
         encoder.encode_descriptor("field_differences", help, None, MetricType::Counter)?;
-    let mut endpoints: Vec<_> = compared.results.differences.iter().collect();
-    endpoints.sort_by_key(|(_, kinds)| Reverse(kinds.values().map(|it| it.raw).sum::<u64>()));
-    for (endpoint, kinds) in endpoints.into_iter().take(TOP) {
-        for (kind, counts) in kinds {
-            for (control, count) in [("raw", counts.raw), ("noise", counts.noise)] {
-                let labels =
-                    [("endpoint", &**endpoint), ("kind", kind.label()), ("control", control)];
-                ConstCounter::new(count).encode(family.encode_family(&labels)?)?;
-            }
+    for (endpoint, kind, differed) in compared.differences.most(TOP) {
+        for (control, count) in [("raw", differed.raw), ("noise", differed.noise)] {
+            let labels = [("endpoint", &**endpoint), ("kind", kind.label()), ("control", control)];
+            ConstCounter::new(count).encode(family.encode_family(&labels)?)?;
         }
     }
     Ok(())

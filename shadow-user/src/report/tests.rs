@@ -227,8 +227,7 @@ fn compared() -> Compared {
         [(&differs, Verdict::Status, &found[..]), (&lost, Verdict::Missing, &[])]
     {
         let comparison = comparison(verdict, found);
-        compared.results.add(exchange, &comparison);
-        compared.legs.add(exchange, &comparison.endpoint);
+        compared.add(exchange, &comparison);
     }
     let mut written = Written { offered: 2, written: 1, ..Written::default() };
     written.dropped.add(Dropped::StorageFull, 1);
@@ -280,6 +279,8 @@ fn the_comparison_is_in_the_summary() {
         ("comparisons.verdicts.status", 1.0),
         ("comparisons.verdicts.match", 0.0),
         ("comparisons.statuses.200.503", 1.0),
+        ("comparisons.statuses.200.none", 1.0),
+        ("comparisons.duration_seconds.shadow.count", 1.0),
         ("report.written", 1.0),
         ("report.dropped.storage_full", 1.0),
     ] {
@@ -290,7 +291,7 @@ fn the_comparison_is_in_the_summary() {
     let text = summary::text(&snapshot(), Some(&compared));
     for line in [
         "\ncompared  exchanges 2 (missing 1, status 1), mismatch 100.00%",
-        "\nstatuses  200 became 503 1",
+        "\nstatuses  200 became none 1, 200 became 503 1",
         "\nmismatch  GET /items/{id}: 2 of 2",
         "\nreport    lines 1, lost 1",
     ] {

@@ -15,13 +15,15 @@ use super::model::{
 use super::{example, tally};
 
 /// Counters whose reasons are losses; the other ones tell what is normal.
-const LOSSES: [&str; 6] = [
+const LOSSES: [&str; 8] = [
     "packets.lost",
     "flows.skipped",
     "flows.aborted",
     "requests.unanswered",
     "replies.lost",
     "sent.unsent",
+    "responses.lost",
+    "exchanges.shed",
 ];
 
 /// What does not change during a run.

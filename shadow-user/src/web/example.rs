@@ -1,6 +1,6 @@
 //! A compared exchange as the page shows it.
 
-use shadow_engine::compare::{Comparison, Difference as Found};
+use shadow_engine::compare::{Bounds, Comparison, Difference as Found, decoded};
 use shadow_engine::exchange::{
     Body, Exchange, Head, Protocol, Response as Answered, Status, Unpaired,
 };
@@ -149,14 +149,22 @@ fn show(head: &Head, body: &Body, bodies: bool) -> model::Body {
     if body.kept.is_empty() {
         return without(Some("it is kept with --compare body only"));
     }
-    let coding = raw(head)
-        .into_iter()
-        .find(|(name, _)| String::from_utf8_lossy(name).eq_ignore_ascii_case("content-encoding"));
-    if coding.is_some_and(|(_, value)| !value.eq_ignore_ascii_case(b"identity")) {
-        return without(Some("it is compressed, and compared decompressed"));
+    let text = |octets: &[u8], cut| model::Body {
+        bytes,
+        kept,
+        cut,
+        text: Some(lossy(octets)),
+        hidden: None,
+    };
+    match decoded(head, body, &Bounds::default()) {
+        Some(octets) => text(&octets, false),
+        None if has_coding(head) => without(Some("it is compressed, and cannot be decompressed")),
+        None => text(&body.kept, !body.is_whole()),
     }
-    let text = lossy(&body.kept);
-    model::Body { bytes, kept, cut: !body.is_whole(), text: Some(text), hidden: None }
+}
+
+fn has_coding(head: &Head) -> bool {
+    raw(head).iter().any(|(name, _)| name.eq_ignore_ascii_case(b"content-encoding"))
 }
 
 fn fields(head: &Head, bodies: bool) -> Vec<(String, String)> {
@@ -278,7 +286,7 @@ mod tests {
         let shown = super::pair(&exchange, &comparison, true);
         assert_eq!(shown.request.head[1].1, "a=b");
         assert_eq!(shown.production.message.body.text.as_deref(), Some("its body."));
-        assert!(shown.shadow.message.body.text.is_none(), "compressed");
+        assert!(shown.shadow.message.body.text.is_none(), "not gzip");
         assert_eq!(shown.differences[1].production.as_deref(), Some("1"));
     }
 

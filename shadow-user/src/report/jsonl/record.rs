@@ -278,8 +278,10 @@ impl<'a> Record<'a> {
                 unpaired: Reasons::new(production.as_ref().err(), shadow.as_ref().err()),
                 duration_delta: delta(exchange),
                 first_byte: answered.map(first_byte),
-                redis: is_redis
-                    .then(|| Redis { command: Some(&request.method), reply: reply(answered) }),
+                redis: is_redis.then(|| Redis {
+                    command: Some(&request.method),
+                    reply: redis_reply(answered),
+                }),
                 grpc: answered.and_then(Grpc::new),
                 shadow: shadow.as_ref().ok().map(|response| Shadow::new(response, bodies)),
                 diff: Diff::new(comparison, bodies),
@@ -359,7 +361,8 @@ impl<'a> Shadow<'a> {
             event: ShadowEvent { duration: nanos(response.duration()) },
             first_byte: first_byte(response),
             http: HttpResponse::new(response, bodies).map(|response| ShadowHttp { response }),
-            redis: reply(Some(response)).map(|reply| Redis { command: None, reply: Some(reply) }),
+            redis: redis_reply(Some(response))
+                .map(|reply| Redis { command: None, reply: Some(reply) }),
             grpc: Grpc::new(response),
         }
     }
@@ -449,10 +452,17 @@ pub const fn reason(unpaired: Unpaired) -> &'static str {
     }
 }
 
+fn redis_reply(response: Option<&Response>) -> Option<&'static str> {
+    match response?.status {
+        Status::Redis(first) => Some(reply(first)),
+        Status::Http(_) | Status::Grpc(_) => None,
+    }
+}
+
 /// A Redis reply's type, as its protocol's documentation names it.
-fn reply(response: Option<&Response>) -> Option<&'static str> {
-    let Status::Redis(first) = response?.status else { return None };
-    Some(match first {
+#[must_use]
+pub const fn reply(first: u8) -> &'static str {
+    match first {
         b'+' => "simple_string",
         b'-' => "error",
         b':' => "integer",
@@ -468,5 +478,5 @@ fn reply(response: Option<&Response>) -> Option<&'static str> {
         b'~' => "set",
         b'>' => "push",
         _ => "other",
-    })
+    }
 }
