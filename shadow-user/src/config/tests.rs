@@ -406,7 +406,7 @@ fn reports_and_rules_are_flags_and_fields() {
     .expect("valid");
     let report = config.report.clone().expect("given");
     assert_eq!(report.target.value, Target::File("/var/log/s.jsonl".into()));
-    assert_eq!((report.only, report.bodies), (Only::Mismatch, true));
+    assert_eq!((report.only, config.show_bodies), (Only::Mismatch, true));
     assert_eq!(Some(report.share), Share::new(0.01));
     assert!(!config.takes_stdout());
     let slower = config.judge.rules.slower.expect("a threshold");
@@ -431,11 +431,19 @@ fn reports_and_rules_are_flags_and_fields() {
         "",
     )
     .expect("valid");
-    assert!(config.takes_stdout());
+    assert!(config.takes_stdout() && !config.show_bodies);
     assert_eq!(config.live, Live::Off, "standard output has one writer");
     assert!(config.judge.rules.slower.is_none());
     assert_eq!(config.judge.noise.expect("given").value, Path::new("/etc/noise.json"));
     assert_eq!(config.judge.fail_on[0].text, "missing>0");
+}
+
+#[test]
+fn the_page_has_bodies_and_a_token_without_a_report() {
+    let flags = format!("{LEAST} --report-bodies --listen-token-file /etc/shadowtap.token");
+    let config = load(&flags).expect("valid");
+    assert!(config.show_bodies && config.report.is_none());
+    assert_eq!(config.listen_token_file.expect("given").value, Path::new("/etc/shadowtap.token"));
 }
 
 #[test]
