@@ -262,21 +262,29 @@ async fn find_by_clicking(
     window.shows("#differences .value.shadow", shadow).await.map(drop)
 }
 
-/// Writes the picture of the documentation anew: `cargo xtask test e2e screenshot -- --ignored`.
+/// Pictures of the documentation: name, what of the page, and the window's height.
+const PICTURES: [(&str, &str, u32); 2] =
+    [("page", "/", 1_120), ("page-endpoint", "/#/endpoint?name=GET+%2Fproducts%2F%7Bid%7D", 1_230)];
+
+/// Writes the pictures of the documentation anew: as root,
+/// `cargo test -p shadow-tests --test page screenshot -- --ignored`.
 #[test]
 #[ignore = "writes into docs/"]
 fn screenshot() -> Result<()> {
     let lab = Lab::new()?;
     let base = serve(&lab.production, shop::compared())?;
-    let picture = browse(&lab.production, &base, async |window: Window| {
-        window.open("/").await?;
-        window.find("#latency tbody").await?;
-        window.resize(1280, 1120).await?;
-        // Bars have grown to their length.
-        tokio::time::sleep(Duration::from_secs(2)).await;
-        window.picture().await
-    })?;
-    ensure!(picture.len() < 200_000, "{} bytes", picture.len());
-    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/page.png");
-    std::fs::write(path, picture).context("write docs/page.png")
+    browse(&lab.production, &base, async |window: Window| {
+        for (name, path, height) in PICTURES {
+            window.resize(1280, height).await?;
+            window.open(path).await?;
+            window.find("#latency tbody").await?;
+            // Bars have grown to their length.
+            tokio::time::sleep(Duration::from_secs(2)).await;
+            let picture = window.picture().await?;
+            ensure!(picture.len() < 200_000, "{name}: {} bytes", picture.len());
+            let path = format!("{}/../docs/{name}.png", env!("CARGO_MANIFEST_DIR"));
+            std::fs::write(&path, picture).context(path)?;
+        }
+        Ok(())
+    })
 }
