@@ -176,6 +176,11 @@ pub struct MirrorArgs {
     #[arg(long, value_name = "FILE")]
     pub noise: Option<Text>,
 
+    /// How much more often a noisy field may differ: a share of both counts' sum, and of all
+    /// exchanges [default: 20%,0.03%]
+    #[arg(long, value_name = "SHARES")]
+    pub noise_threshold: Option<Text>,
+
     /// Exit with status 1 when this holds at the end.
     #[arg(
         long,

@@ -248,6 +248,7 @@ impl Config {
             slower: given!("slower", slower),
             learn_noise: given!("learn-noise", learn_noise),
             noise: given!("noise", noise),
+            noise_threshold: given!("noise-threshold", noise_threshold),
             fail_on: sources.many("fail-on", flags.fail_on, file.fail_on),
         })?;
         if let Some(report) = &report {

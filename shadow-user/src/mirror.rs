@@ -26,7 +26,7 @@ use crate::kernel::{LoadOptions, Pinning, Programs, ResponseOptions};
 use crate::links::{Link, Links};
 use crate::live;
 use crate::lock::{self, Locks};
-use crate::preflight::{self, Plan, stacked};
+use crate::preflight::{self, Plan};
 use crate::report::{Outcome, Snapshot, summary};
 use crate::services::{guard_rule, own_addresses, service_keys};
 use crate::setting::{Refusal, Setting};
@@ -66,7 +66,7 @@ async fn mirror(config: &Config) -> anyhow::Result<()> {
     let reopen = report.as_ref().map(|report| report.writer.reopen());
     // Before the attachment, so that an early signal finds somebody to detach it.
     let mut signals = control::Signals::new(renames)?;
-    if !config.no_check && !config.dry_run {
+    if !config.no_check {
         let announcer = announcer.as_mut();
         tokio::select! {
             checked = check::before_mirroring(config, &plan, &netlink, announcer) => checked?,
@@ -292,17 +292,6 @@ impl Prepared {
         let (shadow, route) = reach(&config.shadow, &netlink).await?;
         tracing::debug!(%shadow, ?route, "the way to the shadow");
         let plan = preflight::check(config, &host, shadow, route)?;
-        for tap in &plan.taps {
-            if let Some(master) = stacked::master(&host, tap) {
-                tracing::warn!(
-                    "{} is a port of {}: only what arrives by this port is mirrored; --iface {} \
-                     has all of it",
-                    tap.name,
-                    master.name,
-                    master.name
-                );
-            }
-        }
         let locks = Locks::take(config, shadow, Path::new(lock::DIRECTORY))?;
         let token = Token::load(config.listen_token_file.as_ref())?;
         let listening = config.listen.as_ref().map(|setting| listen(setting, token)).transpose()?;

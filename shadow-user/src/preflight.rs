@@ -1,7 +1,7 @@
 //! Every check that stands before the first attachment. All of them judge what
 //! `host` read, so that each refusal has a test.
 
-pub mod stacked;
+mod stacked;
 
 use std::net::{IpAddr, SocketAddr};
 use std::ops::RangeInclusive;

@@ -208,14 +208,14 @@ pub fn check_untouched(alone: &[Report], mirrored: &Report) -> Result<()> {
     Ok(())
 }
 
-/// Runs `shadowtap` to its end, which must come within 10 s.
+/// Runs `shadowtap` to its end, which must come within 30 s: a probe waits for what does not come.
 ///
 /// # Errors
 /// When it cannot be started or runs on.
 pub fn shadowtap(host: &Host, args: &[&str]) -> Result<Output> {
     let mut command = host.command(binary()?);
     let mut process: Process = host.spawn("shadowtap", command.args(args))?;
-    let status = process.wait(Duration::from_secs(10))?;
+    let status = process.wait(Duration::from_secs(30))?;
     let (stdout, stderr) = (process.stdout().into_bytes(), process.stderr().into_bytes());
     Ok(Output { status, stdout, stderr })
 }

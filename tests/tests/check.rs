@@ -394,7 +394,7 @@ fn interfaces_on_which_packets_escape_the_tap_are_named() -> Result<()> {
     let said = check(host, &to, "")?;
     names(said.only("warning")?, &["is a port of the bridge br0", "give --iface br0"])?;
     let said = check(host, &to, "--iface eth0 --iface br0")?;
-    names(said.only("problem")?, &["captured twice", "leave out --iface eth0"])?;
+    names(said.only("problem")?, &["--iface eth0: what arrives on it is seen again on br0"])?;
     check(host, &to, "--iface br0")?.in_order()
 }
 

@@ -205,6 +205,8 @@ fn a_vlan_on_its_interface_and_on_the_one_below() -> Result<()> {
 #[test]
 fn a_macvlan_on_its_interface_and_on_the_one_below() -> Result<()> {
     let stage = Stage::new()?;
+    // Else either interface answers ARP for the other's address, and the last answer counts.
+    stage.lab.production.sysctl("net.ipv4.conf.all.arp_ignore", "1")?;
     ensure!(plug(&stage, "mac0", |_, _| "link eth0 type macvlan mode bridge".into())?);
     over(&stage, "mac0", 0xa0)?;
     over(&stage, "eth0", 0xa1)?;

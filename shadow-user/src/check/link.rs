@@ -1,5 +1,5 @@
 //! What the kernel does to packets of an interface before a program at TC ingress sees them, and
-//! whether that interface is the one that sees all of them once.
+//! whether that interface is the one that sees all of them.
 
 use std::path::Path;
 
@@ -26,8 +26,6 @@ pub struct Link {
     pub kind: Option<String>,
     /// The index of the bridge or bond that it is a port of.
     pub master: Option<u32>,
-    /// The index of the interface below, of a VLAN for one; in this network namespace.
-    pub lower: Option<u32>,
     /// Whether an XDP program is attached.
     pub xdp: bool,
     /// Bytes of the longest super-frame that GRO makes of IPv6 packets; until Linux 6.3, of IPv4
@@ -52,13 +50,10 @@ impl Link {
 impl From<LinkMessage> for Link {
     fn from(message: LinkMessage) -> Self {
         let mut link = Self { index: message.header.index, ..Self::default() };
-        let mut elsewhere = false;
         for attribute in message.attributes {
             match attribute {
                 LinkAttribute::IfName(name) => link.name = name,
                 LinkAttribute::Controller(index) => link.master = Some(index),
-                LinkAttribute::Link(index) => link.lower = Some(index),
-                LinkAttribute::LinkNetNsId(_) => elsewhere = true,
                 LinkAttribute::GroMaxSize(size) => link.gro_max_size = size,
                 LinkAttribute::GroIpv4MaxSize(size) => link.gro_ipv4_max_size = size,
                 LinkAttribute::Xdp(attributes) => {
@@ -76,52 +71,30 @@ impl From<LinkMessage> for Link {
                 _ => {}
             }
         }
-        if elsewhere {
-            link.lower = None;
-        }
         link
     }
 }
 
-/// What may escape the taps, and what they would see twice.
+/// What may escape the taps. What they would see twice, `preflight` refuses.
 #[must_use]
 pub fn judge(config: &Config, links: &[Link]) -> Vec<Finding> {
     let named = |name: &str| links.iter().find(|link| link.name == name);
     let at = |index: Option<u32>| links.iter().find(|link| Some(link.index) == index);
-    let tapped: Vec<&Link> = config.iface.iter().filter_map(|iface| named(&iface.value)).collect();
     let mut findings = Vec::new();
     for iface in &config.iface {
         let Some(link) = named(&iface.value) else { continue };
         let name = &link.name;
         let subject = iface.to_string();
-        let both = |other: &Link, how: &str| {
-            Finding::problem(
-                &subject,
-                format!(
-                    "{how} {}, which is tapped as well: each packet would be captured twice",
-                    other.name
-                ),
-                format!("leave out --iface {name}"),
-            )
-        };
         let master = at(link.master).and_then(|master| Some((master, port_of(master)?)));
         if let Some((master, port)) = master {
-            findings.push(if tapped.contains(&master) {
-                both(master, port)
-            } else {
-                Finding::warning(
-                    &subject,
-                    format!(
-                        "{port} {}: what clients send by its other ports is not seen here",
-                        master.name
-                    ),
-                    format!("give --iface {} in its place", master.name),
-                )
-            });
-        }
-        let lower = at(link.lower).filter(|_| link.kind.as_deref() == Some("vlan"));
-        if let Some(lower) = lower.filter(|lower| tapped.contains(lower)) {
-            findings.push(both(lower, "is a VLAN on"));
+            findings.push(Finding::warning(
+                &subject,
+                format!(
+                    "{port} {}: what clients send by its other ports is not seen here",
+                    master.name
+                ),
+                format!("give --iface {} in its place", master.name),
+            ));
         }
         if link.xdp {
             findings.push(Finding::warning(
@@ -206,26 +179,7 @@ mod tests {
                      not seen here; give --iface m0 in its place"
                 )]
             );
-            assert_eq!(
-                said("--iface eth0 --iface m0", &links),
-                [format!(
-                    "problem: --iface eth0: is {how} m0, which is tapped as well: each packet \
-                     would be captured twice; leave out --iface eth0"
-                )]
-            );
         }
-    }
-
-    #[test]
-    fn a_vlan_and_its_parent_see_the_same_packets() {
-        let vlan = Link { lower: Some(2), ..of_kind(3, "eth0.7", "vlan") };
-        let links = [link(2, "eth0"), vlan];
-        assert!(said("--iface eth0.7", &links).is_empty());
-        assert_eq!(
-            said("--iface eth0 --iface eth0.7", &links),
-            ["problem: --iface eth0.7: is a VLAN on eth0, which is tapped as well: each packet \
-              would be captured twice; leave out --iface eth0.7"]
-        );
     }
 
     #[test]

@@ -82,14 +82,13 @@ async fn look(config: &Config) -> anyhow::Result<()> {
         say(&finding);
     }
     let links = link::judge(config, &Link::all(netlink).await?);
-    let is_unfit = links.iter().any(|finding| finding.level == Level::Problem);
     links.iter().for_each(&mut say);
     if config.dry_run {
         return verdict(problems);
     }
     let pins = pins(config);
     say(&pins);
-    if !is_unfit && pins.level != Level::Problem {
+    if pins.level != Level::Problem {
         attempt(config, plan, netlink, announcer.as_mut()).await?.iter().for_each(&mut say);
     }
     verdict(problems)
@@ -116,10 +115,12 @@ pub async fn before_mirroring(
     announcer: Option<&mut Announcer>,
 ) -> anyhow::Result<()> {
     let mut findings = link::judge(config, &Link::all(netlink).await?);
-    // In mode self the guard itself warns when it cannot be pinned.
-    findings.extend(Some(pins(config)).filter(|pins| pins.level == Level::Problem));
-    if findings.iter().all(|finding| finding.level != Level::Problem) {
-        findings.extend(attempt(config, plan, netlink, announcer).await?);
+    if !config.dry_run {
+        // In mode self the guard itself warns when it cannot be pinned.
+        findings.extend(Some(pins(config)).filter(|pins| pins.level == Level::Problem));
+        if findings.iter().all(|finding| finding.level != Level::Problem) {
+            findings.extend(attempt(config, plan, netlink, announcer).await?);
+        }
     }
     if let Some(problem) = findings.iter().find(|finding| finding.level == Level::Problem) {
         return Err(problem.clone().refusal().into());

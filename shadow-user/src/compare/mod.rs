@@ -123,7 +123,7 @@ pub fn start(
         // Routes that cover the same paths were refused before.
         comparer: Comparer::new(config.judge.rules.clone())?,
         learnt,
-        thresholds: Thresholds::default(),
+        thresholds: config.judge.thresholds,
         noise: Noise::default(),
         report,
         seen: Arc::clone(&seen),

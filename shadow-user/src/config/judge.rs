@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use shadow_engine::compare::{FailOn, Ignore, Route, RuleError, Rules, Slower};
+use shadow_engine::compare::{FailOn, Ignore, Route, RuleError, Rules, Slower, Thresholds};
 
 use crate::cli::Compare;
 use crate::setting::{Refusal, Setting};
@@ -20,6 +20,8 @@ pub struct Judge {
     pub learn_noise: Option<Setting<PathBuf>>,
     /// Where noise that is known stands.
     pub noise: Option<Setting<PathBuf>>,
+    /// From when on a field that differs is more than noise.
+    pub thresholds: Thresholds,
     /// What makes the run a failure.
     pub fail_on: Vec<Setting<FailOn>>,
 }
@@ -31,6 +33,7 @@ pub(super) struct Given {
     pub slower: Option<Setting<()>>,
     pub learn_noise: Option<Setting<()>>,
     pub noise: Option<Setting<()>>,
+    pub noise_threshold: Option<Setting<()>>,
     pub fail_on: Vec<Setting<()>>,
 }
 
@@ -54,6 +57,10 @@ impl Judge {
         let fail_on: Vec<_> = fail_on
             .map(|setting| setting.parse(|text| FailOn::parse(text).map_err(parts)))
             .collect::<Result<_, _>>()?;
+        let thresholds = match given.noise_threshold {
+            Some(given) => given.parse(|text| Thresholds::parse(text).map_err(parts))?.value,
+            None => Thresholds::default(),
+        };
         let path = |given: Option<Setting<()>>| {
             given.map(|given| given.parse(|text| Ok(PathBuf::from(text)))).transpose()
         };
@@ -61,6 +68,7 @@ impl Judge {
             rules,
             learn_noise: path(given.learn_noise)?,
             noise: path(given.noise)?,
+            thresholds,
             fail_on,
         })
     }

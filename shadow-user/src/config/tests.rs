@@ -2,6 +2,7 @@ use super::*;
 use crate::cli::{Cli, Command, one_line};
 use crate::report::jsonl::{Only, Share, Target};
 use clap::Parser;
+use shadow_engine::compare::Thresholds;
 
 fn flags(line: &str) -> MirrorArgs {
     let words = ["shadowtap", "mirror"].into_iter().chain(line.split_whitespace());
@@ -426,6 +427,7 @@ fn reports_and_rules_are_flags_and_fields() {
         route = "/users/{name}"
         slower = "off"
         noise = "/etc/noise.json"
+        noise-threshold = "10%,1%"
         fail-on = ["missing>0"]
         "#,
         "",
@@ -434,6 +436,7 @@ fn reports_and_rules_are_flags_and_fields() {
     assert!(config.takes_stdout() && !config.show_bodies);
     assert_eq!(config.live, Live::Off, "standard output has one writer");
     assert!(config.judge.rules.slower.is_none());
+    assert_eq!(config.judge.thresholds, Thresholds { relative: 0.1, absolute: 0.01 });
     assert_eq!(config.judge.noise.expect("given").value, Path::new("/etc/noise.json"));
     assert_eq!(config.judge.fail_on[0].text, "missing>0");
 }
@@ -466,6 +469,7 @@ fn what_does_not_go_together_is_refused() {
         ("--noise /tmp/n --compare off", ["--noise /tmp/n: nothing is compared", ""]),
         ("--fail-on mismatch", ["--fail-on mismatch: no > or <", "write such as"]),
         ("--ignore cookie", ["--ignore cookie: no kind", "header:NAME"]),
+        ("--noise-threshold 20%", ["--noise-threshold 20%: not two shares", "20%,0.03%"]),
         ("--slower fast", ["--slower fast: ", "write such as"]),
         ("--route users", ["--route users: no path", "write such as"]),
         ("--route /{a} --route /{b}", ["--route /{b}: ", "each path by one rule"]),

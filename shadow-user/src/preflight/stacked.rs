@@ -42,12 +42,6 @@ fn is(index: Option<u32>, interface: &Interface) -> bool {
     index == Some(interface.index)
 }
 
-/// The bridge or bond that gets what arrives on an interface; only a part of what that gets.
-#[must_use]
-pub fn master<'a>(host: &'a Host, interface: &Interface) -> Option<&'a Interface> {
-    host.interfaces.iter().find(|other| is(interface.master, other))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -90,6 +84,5 @@ mod tests {
             assert!(!reaches(upper, lower), "{upper} {lower}");
         }
         assert!(!reaches("eth0", "eth1") && !reaches("eth2", "br0"));
-        assert_eq!(master(&host, &host.interfaces[0]).map(|m| m.name.as_str()), Some("bond0"));
     }
 }

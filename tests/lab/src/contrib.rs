@@ -112,7 +112,7 @@ pub fn logstash_fields(text: &str) -> Result<Vec<String>> {
     let code: Vec<&str> =
         text.lines().map(|line| line.split('#').next().unwrap_or_default().trim_end()).collect();
     let code = code.join("\n");
-    ensure!(code.matches('"').count() % 2 == 0, "quotes do not match");
+    ensure!(code.matches('"').count().is_multiple_of(2), "quotes do not match");
     for (open, close) in [('{', '}'), ('[', ']')] {
         let mut depth = 0_i32;
         for c in code.chars() {
