@@ -169,7 +169,7 @@ impl Run {
             ("/products/#", flaw) => {
                 let amount = id as f64 / 100.0;
                 let price = match flaw {
-                    Flaw::Price if id % 3 == 0 => format!("{{\"amount\": {amount}}}"),
+                    Flaw::Price if id.is_multiple_of(3) => format!("{{\"amount\": {amount}}}"),
                     Flaw::Price => format!("{{\"amount\": \"{amount}\", \"currency\": \"EUR\"}}"),
                     _ => format!("{{\"amount\": {amount}, \"currency\": \"EUR\"}}"),
                 };
