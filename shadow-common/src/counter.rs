@@ -49,6 +49,27 @@ counters! {
 }
 
 counters! {
+    /// What became of a packet of production's in the tap at egress. A packet that is of no flow
+    /// whose answers are wanted, or that carries nothing, is not counted. All went on.
+    ResponseCounter {
+        /// A whole packet reached the ring.
+        Captured = "captured",
+        /// Its headers reached the ring; its payload is of no use.
+        Abridged = "abridged",
+        /// The ring had no room.
+        RingFull = "ring_full",
+        /// Longer than [`crate::MAX_PACKET_LEN`] (BIG TCP, kernel 5.19).
+        Oversize = "oversize",
+        /// The packet's bytes could not be read.
+        Unreadable = "unreadable",
+        /// An IP fragment.
+        Fragment = "fragment",
+        /// Its headers are cut short or contradict themselves.
+        Malformed = "malformed",
+    }
+}
+
+counters! {
     /// What became of a shadow's packet in the guard, or of a report about the mirror's own. All but
     /// the reports to this host were dropped.
     GuardCounter {

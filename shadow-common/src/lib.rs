@@ -7,11 +7,13 @@
 #![no_std]
 
 mod counter;
+mod flow;
 mod key;
 mod record;
 mod ring;
 
-pub use counter::{Counter, GuardCounter, TapCounter};
+pub use counter::{Counter, GuardCounter, ResponseCounter, TapCounter};
+pub use flow::{FlowKey, FlowRule, MAX_TRACKED, MIN_TRACKED, Wanted};
 pub use key::{
     Address, GuardMode, GuardRule, MAX_OWN_ADDRESSES, MAX_SERVICES, MAX_SHADOWS, PORT_WORDS,
     ServiceKey, ShadowKey,

@@ -22,13 +22,14 @@ pub const MAX_PART_LEN: usize = 32_768 - size_of::<RecordHeader>();
 pub struct RecordHeader {
     /// `bpf_ktime_get_ns()` (`CLOCK_MONOTONIC`) when the program saw the packet.
     pub captured_at: u64,
-    /// Bytes of the whole packet, from the first byte of the IP header.
+    /// Bytes that are copied of the packet, from the first byte of the IP header; all there are but
+    /// for [`RecordKind::ResponseHeaders`].
     pub packet_len: u32,
     /// Where in the packet this record's bytes begin; 0 in the first part.
     pub part_offset: u32,
     /// Packet bytes that follow this header in the record.
     pub part_len: u32,
-    /// Interface on whose ingress the packet was seen.
+    /// Interface on which the packet was seen.
     pub ifindex: u32,
     /// CPU that ran the program; parts are joined per CPU.
     pub cpu: u32,
@@ -50,4 +51,9 @@ pub enum RecordKind {
     /// From the shadow to the mirror, copied (and dropped) by the guard; or an ICMP error about a
     /// packet of the mirror, copied (and passed on).
     Reply = 1,
+    /// From production to a client, copied by the tap's other half at egress.
+    Response = 2,
+    /// The same, but only its headers, IP and TCP: `packet_len` is their length, and the IP header
+    /// still tells how long the packet was.
+    ResponseHeaders = 3,
 }

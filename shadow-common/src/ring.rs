@@ -8,9 +8,11 @@ pub enum Ring {
     Requests = 0,
     /// `REPLIES`, filled by the guard.
     Replies = 1,
+    /// `RESPONSES`, filled by the tap's other half at egress.
+    Responses = 2,
 }
 
 impl Ring {
     /// How many rings there are.
-    pub const COUNT: u32 = 2;
+    pub const COUNT: u32 = 3;
 }

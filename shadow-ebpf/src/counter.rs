@@ -2,7 +2,7 @@
 
 use aya_ebpf::macros::map;
 use aya_ebpf::maps::PerCpuArray;
-use shadow_common::{Counter, GuardCounter, TapCounter};
+use shadow_common::{Counter, GuardCounter, ResponseCounter, TapCounter};
 
 #[map]
 static TAP_COUNTERS: PerCpuArray<u64> =
@@ -11,6 +11,10 @@ static TAP_COUNTERS: PerCpuArray<u64> =
 #[map]
 static GUARD_COUNTERS: PerCpuArray<u64> =
     PerCpuArray::with_max_entries(GuardCounter::ALL.len() as u32, 0);
+
+#[map]
+static RESPONSE_COUNTERS: PerCpuArray<u64> =
+    PerCpuArray::with_max_entries(ResponseCounter::ALL.len() as u32, 0);
 
 /// A counter enum with the map that holds its values.
 pub trait Counted: Counter {
@@ -29,6 +33,13 @@ impl Counted for GuardCounter {
     #[inline(always)]
     fn map() -> &'static PerCpuArray<u64> {
         &GUARD_COUNTERS
+    }
+}
+
+impl Counted for ResponseCounter {
+    #[inline(always)]
+    fn map() -> &'static PerCpuArray<u64> {
+        &RESPONSE_COUNTERS
     }
 }
 

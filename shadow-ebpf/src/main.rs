@@ -1,4 +1,4 @@
-//! Shadowtap's programs in the kernel, for TC: tap and guard at ingress, and the guard's other half
+//! Shadowtap's programs in the kernel, for TC: tap and guard at ingress, and the other half of each
 //! at egress.
 //!
 //! This file turns named outcomes into verdicts, and decides nothing else.
@@ -7,16 +7,18 @@
 #![expect(missing_docs, reason = "`#[classifier]` leaves the doc comments on a function inside")]
 
 mod counter;
+mod flows;
 mod frame;
 mod guard;
 mod parse;
 mod ring;
 mod select;
 mod tap;
+mod tap_out;
 
 use aya_ebpf::macros::classifier;
 use aya_ebpf::programs::TcContext;
-use shadow_common::{GuardCounter, TapCounter};
+use shadow_common::{GuardCounter, ResponseCounter, TapCounter};
 
 /// "Go on with the next program": `TCX_NEXT` on TCX (kernel 6.6), `TC_ACT_UNSPEC` on clsact.
 const NEXT: i32 = -1;
@@ -35,6 +37,23 @@ pub fn tap(ctx: TcContext) -> i32 {
             | TapCounter::Unreadable
             | TapCounter::Fragment
             | TapCounter::Malformed,
+        ) => NEXT,
+    }
+}
+
+/// The tap at egress: copies what production answers. Whatever happens, the packet goes on unchanged.
+#[classifier]
+pub fn tap_out(ctx: TcContext) -> i32 {
+    match tap_out::tap_out(&ctx) {
+        None
+        | Some(
+            ResponseCounter::Captured
+            | ResponseCounter::Abridged
+            | ResponseCounter::RingFull
+            | ResponseCounter::Oversize
+            | ResponseCounter::Unreadable
+            | ResponseCounter::Fragment
+            | ResponseCounter::Malformed,
         ) => NEXT,
     }
 }

@@ -23,6 +23,10 @@ const IPPROTO_FRAGMENT: u8 = 44;
 const IPPROTO_ICMPV6: u8 = 58;
 const IPPROTO_DSTOPTS: u8 = 60;
 
+const TCP_FIN: u8 = 1;
+const TCP_SYN: u8 = 1 << 1;
+const TCP_RST: u8 = 1 << 2;
+
 const ICMP_UNREACHABLE: u8 = 3; // of which code 4 is "fragmentation needed"
 const ICMP_QUENCH: u8 = 4;
 const ICMP_REDIRECT: u8 = 5;
@@ -106,6 +110,38 @@ pub struct Ports {
     pub destination: [u8; 2],
 }
 
+/// A TCP header without its last four bytes and options, as far as flows are told by it.
+#[derive(Clone, Copy, Pod, Zeroable)]
+#[repr(C, align(4))]
+pub struct HeadTcp {
+    ports: Ports,
+    seq: u32,
+    ack: u32,
+    data_offset: u8,
+    flags: u8,
+    window: [u8; 2],
+}
+
+impl HeadTcp {
+    /// SEG.SEQ, host byte order.
+    #[inline(always)]
+    pub fn seq(&self) -> u32 {
+        u32::from_be(self.seq)
+    }
+
+    /// Whether the segment opens a connection.
+    #[inline(always)]
+    pub fn is_syn(&self) -> bool {
+        self.flags & TCP_SYN != 0
+    }
+
+    /// Whether nothing follows the segment: it has FIN or RST.
+    #[inline(always)]
+    pub fn ends_stream(&self) -> bool {
+        self.flags & (TCP_FIN | TCP_RST) != 0
+    }
+}
+
 /// A packet whose IP headers were read. Read in place: a program has 512 bytes of stack.
 pub struct Packet {
     /// From where its headers could be read.
@@ -168,6 +204,22 @@ impl Packet {
     #[inline(always)]
     pub fn destination(&mut self, to: &mut Address) {
         *to = if self.is_v6 { self.v6().destination } else { mapped(self.v4().destination) };
+    }
+
+    /// The TCP header of a segment; `None` when it cannot be read.
+    #[inline(always)]
+    pub fn tcp(&self, ctx: &TcContext) -> Option<HeadTcp> {
+        let at = self.offset + self.transport;
+        match load(ctx, self.origin, at) {
+            None if matches!(self.origin, Origin::Network) => load(ctx, frame::link(ctx), at),
+            head => head,
+        }
+    }
+
+    /// Bytes from the IP header to the segment's payload.
+    #[inline(always)]
+    pub fn headers_len(&self, head: &HeadTcp) -> u32 {
+        self.transport + u32::from(head.data_offset >> 4) * 4
     }
 
     /// The wildcard of the packet's family.

@@ -20,6 +20,9 @@ static REQUESTS: RingBuf = RingBuf::with_byte_size(1 << 12, 0);
 #[map]
 static REPLIES: RingBuf = RingBuf::with_byte_size(1 << 12, 0);
 
+#[map]
+static RESPONSES: RingBuf = RingBuf::with_byte_size(1 << 12, 0);
+
 /// Not zero where a ring's consumer sleeps. In the daemon's memory too, so that
 /// going to sleep costs no system call.
 #[map]
@@ -117,6 +120,7 @@ fn output(kind: RecordKind, record: &Record, part_len: i64) -> Result<(), Lost> 
     let (ring, which) = match kind {
         RecordKind::Request => (&REQUESTS, Ring::Requests),
         RecordKind::Reply => (&REPLIES, Ring::Replies),
+        RecordKind::Response | RecordKind::ResponseHeaders => (&RESPONSES, Ring::Responses),
     };
     let Some(sleeping) = SLEEPING.get_ptr_mut(which as u32) else { return Err(Lost::RingFull) };
     let wake = take(sleeping);

@@ -50,6 +50,12 @@ pub fn to_service(packet: &mut Packet) -> bool {
     SERVICES.get_ptr(&key).is_some()
 }
 
+/// Whether a service has this port: most packets need no look further than this.
+#[inline(always)]
+pub fn is_service_port(port: [u8; 2]) -> bool {
+    has_port(&SERVICE_PORTS, port)
+}
+
 /// Whether a segment goes from a shadow to the mirror.
 #[inline(always)]
 pub fn from_shadow(packet: &mut Packet) -> bool {

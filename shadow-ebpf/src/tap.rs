@@ -6,7 +6,7 @@ use shadow_common::{RecordKind, TapCounter};
 
 use crate::parse::{BadLength, Found, Packet};
 use crate::ring::Lost;
-use crate::{counter, parse, ring, select};
+use crate::{counter, flows, parse, ring, select};
 
 /// What became of a packet; `None` when it is none of ours.
 #[inline(always)]
@@ -39,7 +39,11 @@ fn capture(ctx: &TcContext) -> Option<TapCounter> {
         Err(BadLength::Oversize) => return Some(TapCounter::Oversize),
         Err(BadLength::Malformed) => return Some(TapCounter::Malformed),
     };
-    Some(match ring::copy(ctx, RecordKind::Request, &packet, len) {
+    let copied = ring::copy(ctx, RecordKind::Request, &packet, len);
+    if flows::are_wanted() && copied.is_ok() {
+        flows::note(ctx, &mut packet, len);
+    }
+    Some(match copied {
         Ok(()) => TapCounter::Captured,
         Err(Lost::RingFull) => TapCounter::RingFull,
         Err(Lost::Oversize) => TapCounter::Oversize,

@@ -130,13 +130,82 @@ pub struct MirrorArgs {
     #[arg(long, value_name = "HOST:PORT")]
     pub shadow: Option<Text>,
 
-    /// Serve /metrics and /healthz here
+    /// Serve the page, its API, /metrics and /healthz here
     #[arg(long, value_name = "ADDR:PORT")]
     pub listen: Option<Text>,
+
+    /// The token that opens page and API is in this file, or in $SHADOWTAP_LISTEN_TOKEN; needed
+    /// where --listen is no loopback address
+    #[arg(long, value_name = "FILE")]
+    pub listen_token_file: Option<Text>,
 
     /// Write the summary here at exit (JSON)
     #[arg(long, value_name = "FILE")]
     pub summary: Option<Text>,
+
+    /// What is not compared.
+    #[arg(
+        long,
+        value_name = "KIND:NAME",
+        help = "Leave out of the comparison: header:NAME, json:PATH (as json:$.items[*].price) or \
+                query:NAME; may be repeated"
+    )]
+    #[serde(deserialize_with = "one_or_many")]
+    pub ignore: Vec<Text>,
+
+    /// How requests are grouped.
+    #[arg(
+        long,
+        value_name = "PATTERN",
+        help = "Group requests by this path, as /users/{name}/posts or GET /files/{*rest}; may be \
+                repeated [default: numbers, UUIDs and hashes are folded]"
+    )]
+    #[serde(deserialize_with = "one_or_many")]
+    pub route: Vec<Text>,
+
+    /// When an equal answer is slower, as 50%, 20ms or both; off for never
+    /// [default: 100%+100ms]
+    #[arg(long, value_name = "HOW")]
+    pub slower: Option<Text>,
+
+    /// The shadow runs production's version: write here at exit which fields differ all the same
+    #[arg(long, value_name = "FILE")]
+    pub learn_noise: Option<Text>,
+
+    /// Differences that are in this file of --learn-noise do not count
+    #[arg(long, value_name = "FILE")]
+    pub noise: Option<Text>,
+
+    /// How much more often a noisy field may differ: a share of both counts' sum, and of all
+    /// exchanges [default: 20%,0.03%]
+    #[arg(long, value_name = "SHARES")]
+    pub noise_threshold: Option<Text>,
+
+    /// Exit with status 1 when this holds at the end.
+    #[arg(
+        long,
+        value_name = "CONDITION",
+        help = "End with status 1 when this holds at the end, as mismatch>0.1%, status>0, p99>+20%; \
+                may be repeated"
+    )]
+    #[serde(deserialize_with = "one_or_many")]
+    pub fail_on: Vec<Text>,
+
+    /// Write each exchange as a line of JSON here; - for standard output
+    #[arg(long, value_name = "FILE")]
+    pub report: Option<Text>,
+
+    /// Which exchanges are reported: all or mismatch [default: all]
+    #[arg(long, value_name = "WHICH")]
+    pub report_only: Option<Text>,
+
+    /// Report this share of them [default: 100%]
+    #[arg(long, value_name = "PERCENT")]
+    pub report_sample: Option<Text>,
+
+    /// Put bodies, and the values that differ, into the report and onto the page
+    #[arg(long, num_args = 0..=1, require_equals = true, default_missing_value = "true", value_name = "BOOL")]
+    pub report_bodies: Option<Text>,
 
     /// Stop after this time [default: run until SIGINT or SIGTERM]
     #[arg(long, value_name = "TIME")]
@@ -194,6 +263,10 @@ pub struct MirrorArgs {
     #[arg(long, value_name = "TIME")]
     pub shadow_timeout: Option<Text>,
 
+    /// How much of the answers is compared: off, status (heads and lengths) or body [default: status]
+    #[arg(long, value_name = "DEPTH")]
+    pub compare: Option<Text>,
+
     /// Time between a client's segments: as-captured or off [default: as-captured]
     #[arg(long, value_name = "PACE")]
     pub pace: Option<Text>,
@@ -238,6 +311,17 @@ pub enum GateAction {
     Abort,
     /// The data goes out, counted.
     Send,
+}
+
+/// How much of production's answers and the shadow's is compared.
+#[derive(Clone, Copy, Debug, Eq, PartialEq, ValueEnum)]
+pub enum Compare {
+    /// Nothing: production's answers are not captured.
+    Off,
+    /// Heads, and how long bodies are.
+    Status,
+    /// Whole answers.
+    Body,
 }
 
 /// When released data goes out.

@@ -1,6 +1,9 @@
 //! From raw flags and a file to one validated configuration. Nothing here looks
 //! at the host: that is `preflight`.
 
+mod judge;
+mod report;
+
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};
 use std::ops::RangeInclusive;
@@ -11,10 +14,17 @@ use std::time::Duration;
 use bytesize::ByteSize;
 use clap::ValueEnum;
 
+use shadow_common::{MAX_TRACKED, MIN_TRACKED};
 use shadow_engine::Network;
 
-use crate::cli::{ClientAddress, GateAction, Live, LogFormat, MirrorArgs, Pace};
+use crate::cli::{ClientAddress, Compare, GateAction, Live, LogFormat, MirrorArgs, Pace};
+use crate::comparing::MAX_QUEUED;
+use crate::report::jsonl::QUEUE_OCTETS;
 use crate::setting::{Origin, Refusal, Setting, Text};
+use crate::web::board::Run;
+
+pub use judge::Judge;
+pub use report::Report;
 
 /// What `mirror` shall do, each value well formed and in bounds.
 #[derive(Clone, Debug)]
@@ -25,10 +35,18 @@ pub struct Config {
     pub port: Vec<Setting<Service>>,
     /// The shadow, not resolved yet.
     pub shadow: Setting<HostPort>,
-    /// Where metrics are served.
+    /// Where page and metrics are served.
     pub listen: Option<Setting<SocketAddr>>,
+    /// Where the page's token is.
+    pub listen_token_file: Option<Setting<PathBuf>>,
     /// Where the summary is written.
     pub summary: Option<Setting<PathBuf>>,
+    /// Whether report and page have bodies and the values that differ.
+    pub show_bodies: bool,
+    /// How answers are compared, and what the run is judged by.
+    pub judge: Judge,
+    /// The report of exchanges.
+    pub report: Option<Report>,
     /// When to stop by itself.
     pub duration: Option<Duration>,
     /// Grace for open sessions at the end.
@@ -45,6 +63,8 @@ pub struct Config {
     pub source_ports: Setting<RangeInclusive<u16>>,
     /// How the shadow's application learns the client's address.
     pub client_address: ClientAddress,
+    /// How much of the answers is compared; nothing in a dry run.
+    pub compare: Compare,
     /// Bytes of each ring: a power of two and of whole pages.
     pub ring_size: u32,
     /// How long data waits for the shadow's answer.
@@ -139,6 +159,12 @@ impl fmt::Display for HostPort {
 }
 
 impl Config {
+    /// Whether standard output has the report, and nothing else may go there.
+    #[must_use]
+    pub fn takes_stdout(&self) -> bool {
+        self.report.as_ref().is_some_and(Report::takes_stdout)
+    }
+
     /// Reads the file of `--config`, lets the flags win, and validates the result.
     ///
     /// # Errors
@@ -155,6 +181,21 @@ impl Config {
             Refusal::new(&subject, what, "fields are the names of the flags, as in port = 80")
         })?;
         Self::merge(flags, file, &path)
+    }
+
+    /// What the page tells of this run.
+    #[must_use]
+    pub fn run(&self) -> Run {
+        Run {
+            shadow: self.shadow.text.clone(),
+            compare: match self.compare {
+                Compare::Off => "off",
+                Compare::Status => "status",
+                Compare::Body => "body",
+            },
+            bodies: self.show_bodies,
+            noise: self.judge.noise.is_some(),
+        }
     }
 
     /// The flags over the file.
@@ -189,6 +230,32 @@ impl Config {
         required("shadow", "HOST:PORT", "the server that gets the copy", shadow.is_none())?;
         let shadow = shadow.ok_or_else(|| Refusal::new("--shadow", "is missing", "give it"))?;
 
+        let live = given!("live", live, "auto").parse(choice::<Live>)?;
+        let report = Report::merge(report::Given {
+            target: given!("report", report),
+            only: given!("report-only", report_only),
+            sample: given!("report-sample", report_sample),
+        })?;
+        let show_bodies = given!("report-bodies", report_bodies, "false").parse(boolean)?.value;
+        let dry_run = given!("dry-run", dry_run, "false").parse(boolean)?.value;
+        let compare = match given!("compare", compare, "status").parse(choice)?.value {
+            _ if dry_run => Compare::Off,
+            compare => compare,
+        };
+        let judge = Judge::merge(judge::Given {
+            ignore: sources.many("ignore", flags.ignore, file.ignore),
+            route: sources.many("route", flags.route, file.route),
+            slower: given!("slower", slower),
+            learn_noise: given!("learn-noise", learn_noise),
+            noise: given!("noise", noise),
+            noise_threshold: given!("noise-threshold", noise_threshold),
+            fail_on: sources.many("fail-on", flags.fail_on, file.fail_on),
+        })?;
+        if let Some(report) = &report {
+            report.check(compare, &live)?;
+        }
+        judge.check(compare)?;
+        let takes_stdout = report.as_ref().is_some_and(Report::takes_stdout);
         let source = given!("source", source, "self").parse(source_mode)?;
         let pool_announce = given!("pool-announce", pool_announce, "false").parse(boolean)?;
         if pool_announce.value && !matches!(source.value, SourceMode::Pool { .. }) {
@@ -200,22 +267,31 @@ impl Config {
 
         let ring_size = given!("ring-size", ring_size, "16MiB").parse(ring_size)?.value;
         let memory_limit = given!("memory-limit", memory_limit, "256MiB");
-        let flow_memory = flow_memory(memory_limit, ring_size)?;
+        let max_flows = given!("max-flows", max_flows, "200000").parse(max_flows)?.value;
+        let report_memory = report.as_ref().map_or(0, |_| QUEUE_OCTETS as u64);
+        let flow_memory = flow_memory(memory_limit, ring_size, compare, max_flows, report_memory)?;
 
         Ok(Self {
             iface,
             port,
             shadow,
             listen: given!("listen", listen).map(|given| given.parse(listen)).transpose()?,
+            listen_token_file: given!("listen-token-file", listen_token_file)
+                .map(|given| given.parse(|text| Ok(PathBuf::from(text))))
+                .transpose()?,
             summary: given!("summary", summary)
                 .map(|given| given.parse(|text| Ok(PathBuf::from(text))))
                 .transpose()?,
+            show_bodies,
+            judge,
+            report,
             duration: given!("duration", duration)
                 .map(|given| given.parse(positive_duration))
                 .transpose()?
                 .map(|setting| setting.value),
             drain: given!("drain", drain, "5s").parse(duration)?.value,
-            dry_run: given!("dry-run", dry_run, "false").parse(boolean)?.value,
+            dry_run,
+            compare,
             no_check: given!("no-check", no_check, "false").parse(boolean)?.value,
             source,
             pool_announce: pool_announce.value,
@@ -231,8 +307,8 @@ impl Config {
                 .value,
             pace: given!("pace", pace, "as-captured").parse(choice)?.value,
             flow_memory,
-            max_flows: given!("max-flows", max_flows, "200000").parse(max_flows)?.value,
-            live: given!("live", live, "auto").parse(choice)?.value,
+            max_flows,
+            live: if takes_stdout { Live::Off } else { live.value },
             log_format: given!("log-format", log_format, "text").parse(choice)?.value,
             verbose: flags.verbose.max(file.verbose),
         })
@@ -413,15 +489,38 @@ const PROCESS_MEMORY: u64 = 16 << 20;
 /// Less would not hold a few flows with a full window.
 const FLOW_MEMORY_MIN: u64 = 4 << 20;
 
-fn flow_memory(limit: Setting<()>, ring_size: u32) -> Result<usize, Refusal> {
-    // Two rings, each mapped twice in a row (kernel 5.8), and so counted twice as resident.
-    let taken = PROCESS_MEMORY + 4 * u64::from(ring_size);
+/// What an entry of the kernel's table of flows takes, in an LRU map that is made whole.
+const TRACKED_MEMORY: u64 = 128;
+
+/// How many flows are in that table.
+#[must_use]
+pub fn tracked_flows(max_flows: usize) -> u32 {
+    u32::try_from(max_flows).unwrap_or(MAX_TRACKED).clamp(MIN_TRACKED, MAX_TRACKED)
+}
+
+fn flow_memory(
+    limit: Setting<()>,
+    ring_size: u32,
+    compare: Compare,
+    max_flows: usize,
+    report: u64,
+) -> Result<usize, Refusal> {
+    let (rings, count, comparing) = match compare {
+        Compare::Off => (2, "two", 0),
+        Compare::Status | Compare::Body => {
+            (3, "three", MAX_QUEUED as u64 + TRACKED_MEMORY * u64::from(tracked_flows(max_flows)))
+        }
+    };
+    // Each ring is mapped twice in a row (kernel 5.8), and so counted twice as resident.
+    let taken = PROCESS_MEMORY + comparing + report + 2 * rings * u64::from(ring_size);
     limit
         .parse(|text| match size(text)?.checked_sub(taken) {
             Some(left) if left >= FLOW_MEMORY_MIN => usize::try_from(left)
                 .or_else(|_| wrong("is more than this host can address", "give less")),
             _ => wrong(
-                format!("leaves too little besides the daemon and two rings of {ring_size} bytes"),
+                format!(
+                    "leaves too little besides the daemon and {count} rings of {ring_size} bytes"
+                ),
                 format!(
                     "give {}MiB or more, or a smaller --ring-size",
                     (taken + FLOW_MEMORY_MIN).div_ceil(1 << 20)

@@ -1,7 +1,7 @@
 //! What goes on beside the packets while a mirror runs: signals, the clock, addresses
 //! that come and go, and whoever watches.
 
-use std::net::{IpAddr, TcpListener};
+use std::net::IpAddr;
 use std::sync::mpsc::Sender;
 use std::thread;
 use std::time::Duration;
@@ -14,43 +14,63 @@ use tokio::time::{MissedTickBehavior, interval};
 
 use crate::config::{Config, Service};
 use crate::host::{Interface, Netlink, addresses};
-use crate::http;
+use crate::http::{self, Listening};
 use crate::kernel;
 use crate::links::{Change, Link, Links};
 use crate::live::Live;
 use crate::notice::Notices;
 use crate::report::Snapshot;
+use crate::report::jsonl::Reopen;
 use crate::services::{own_addresses, service_keys};
 use crate::supervisor::Supervisor;
-use crate::worker::{Command, Published, Worker};
+use crate::worker::{Command, Worker};
 
 /// How often this host's addresses are looked at.
 const REFRESH: Duration = Duration::from_secs(1);
 
-/// SIGINT and SIGTERM.
+/// SIGINT and SIGTERM; SIGHUP when there is a file that may be renamed.
 pub struct Signals {
     interrupt: Signal,
     terminate: Signal,
+    hangup: Option<Signal>,
+}
+
+/// What a signal asks for.
+enum Wish {
+    Stop,
+    Reopen,
 }
 
 impl Signals {
-    /// Catches them from now on.
+    /// Catches them from now on; SIGHUP, which ends a process otherwise, when it `reopens`.
     ///
     /// # Errors
     /// When the runtime cannot.
-    pub fn new() -> anyhow::Result<Self> {
+    pub fn new(reopens: bool) -> anyhow::Result<Self> {
         let catch = |kind| signal(kind).context("signals cannot be caught");
         Ok(Self {
             interrupt: catch(SignalKind::interrupt())?,
             terminate: catch(SignalKind::terminate())?,
+            hangup: reopens.then(|| catch(SignalKind::hangup())).transpose()?,
         })
     }
 
-    /// Waits for one.
-    pub async fn next(&mut self) {
+    /// Waits for one that ends a run.
+    pub async fn stopped(&mut self) {
+        while !matches!(self.next().await, Wish::Stop) {}
+    }
+
+    async fn next(&mut self) -> Wish {
+        let hangup = async {
+            match &mut self.hangup {
+                Some(hangup) => hangup.recv().await,
+                None => std::future::pending().await,
+            }
+        };
         tokio::select! {
-            _ = self.interrupt.recv() => {}
-            _ = self.terminate.recv() => {}
+            _ = self.interrupt.recv() => Wish::Stop,
+            _ = self.terminate.recv() => Wish::Stop,
+            _ = hangup => Wish::Reopen,
         }
     }
 }
@@ -69,8 +89,10 @@ pub struct Control<'a> {
     pub signals: Signals,
     /// The worker's ear.
     pub commands: Sender<Command>,
-    /// The worker's mouth.
-    pub published: Published,
+    /// The worker's mouth, and the comparison's.
+    pub sources: http::Sources,
+    /// Who opens the report's file again.
+    pub reopen: Option<Reopen>,
     /// What the programs log, when they can.
     pub kernel_log: Option<EbpfLogger<&'static dyn log::Log>>,
 }
@@ -83,18 +105,19 @@ impl Control<'_> {
     pub async fn run(
         mut self,
         worker: Worker,
-        listener: Option<TcpListener>,
+        listening: Option<Listening>,
     ) -> anyhow::Result<Snapshot> {
         let mut done = spawn(worker)?;
-        if let Some(listener) = listener {
-            let published = self.published.clone();
+        if let Some(listening) = listening {
+            let (sources, run) = (self.sources.clone(), self.config.run());
             tokio::spawn(async move {
-                if let Err(error) = http::serve(listener, published).await {
+                if let Err(error) = http::serve(listening, sources, run).await {
                     tracing::error!("{error:#}");
                 }
             });
         }
-        let mut live = Live::new(self.config.live, self.config.shadow.text.clone());
+        let mut live =
+            Live::new(self.config.live, self.config.shadow.text.clone(), self.sources.seen.clone());
         let mut show = interval(live.interval());
         show.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut refresh = interval(REFRESH);
@@ -109,10 +132,14 @@ impl Control<'_> {
             tokio::select! {
                 last = &mut done => break last.context("the worker panicked")?,
                 () = supervisor.tick() => {
-                    let age = kernel::now().since(self.published.load().at);
+                    let age = kernel::now().since(self.sources.published.load().at);
                     supervisor.tell(age, &mirroring);
                 }
-                () = self.signals.next() => {
+                wish = self.signals.next() => {
+                    if let (Wish::Reopen, Some(reopen)) = (wish, &self.reopen) {
+                        reopen.ask();
+                        continue;
+                    }
                     supervisor.stopping("open sessions come to their end");
                     self.stop(stopping);
                     stopping = true;
@@ -122,9 +149,9 @@ impl Control<'_> {
                     self.stop(stopping);
                     stopping = true;
                 }
-                _ = show.tick() => live.show(&self.published.load_full()),
+                _ = show.tick() => live.show(&self.sources.published.load_full()),
                 _ = refresh.tick() => {
-                    notices.look(&self.published.load());
+                    notices.look(&self.sources.published.load());
                     if !stopping {
                         self.refresh().await;
                     }

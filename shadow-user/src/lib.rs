@@ -7,6 +7,8 @@ use clap::Parser as _;
 pub mod announce;
 pub mod check;
 pub mod cli;
+pub mod compare;
+pub mod comparing;
 pub mod config;
 pub mod control;
 pub mod finding;
@@ -26,6 +28,7 @@ pub mod route;
 pub mod services;
 pub mod setting;
 pub mod supervisor;
+pub mod web;
 pub mod worker;
 
 use cli::{Cli, Command};

@@ -1,29 +1,36 @@
 //! Progress on standard output: a view on a terminal, a line each second elsewhere.
 
+mod compared;
+
 use std::io::{self, IsTerminal as _, Stdout, Write as _};
 use std::sync::Arc;
 use std::time::Duration;
 
 use bytesize::ByteSize;
 use ratatui::backend::CrosstermBackend;
-use ratatui::layout::Constraint;
+use ratatui::layout::{Constraint, Layout, Rect};
 use ratatui::style::{Style, Stylize as _};
 use ratatui::text::Line;
 use ratatui::widgets::{Block, Paragraph, Row, Table, Widget as _};
 use ratatui::{Frame, Terminal, TerminalOptions, Viewport};
 
+use shadow_engine::compare::Tallies;
+
+use crate::compare::Seen;
 use crate::report::summary::time;
 use crate::report::{Lag, Snapshot};
 use crate::{cli, log};
 
-/// Lines of the view with its frame.
-const HEIGHT: u16 = 6;
+/// Lines of the mirror's figures with their frame. With what is compared it is less than the 24 of a
+/// small terminal.
+const HEIGHT: u16 = 7;
 
 /// Shows snapshots as they come.
 pub struct Live {
     out: Out,
     /// What the shadow is called in the title.
     shadow: String,
+    seen: Option<Seen>,
     last: Option<Arc<Snapshot>>,
 }
 
@@ -34,16 +41,17 @@ enum Out {
 }
 
 impl Live {
-    /// Progress in the form that the user chose; a terminal that cannot hold the view
-    /// gets lines.
+    /// Progress in the form that the user chose, with what is `seen` of the comparison where there is
+    /// one; a terminal that cannot hold the view gets lines.
     #[must_use]
-    pub fn new(how: cli::Live, shadow: String) -> Self {
+    pub fn new(how: cli::Live, shadow: String, seen: Option<Seen>) -> Self {
+        let height = HEIGHT + seen.as_ref().map_or(0, |_| compared::HEIGHT);
         let out = match how {
             cli::Live::Off => Out::Off,
-            cli::Live::Auto if wants_view(how) => view().unwrap_or(Out::Lines),
+            cli::Live::Auto if wants_view(how) => view(height).unwrap_or(Out::Lines),
             cli::Live::Auto | cli::Live::Lines => Out::Lines,
         };
-        Self { out, shadow, last: None }
+        Self { out, shadow, seen, last: None }
     }
 
     /// How often [`Self::show`] is to be called.
@@ -58,9 +66,15 @@ impl Live {
     /// Shows a moment. A standard output that is gone ends the show, not the mirror.
     pub fn show(&mut self, snapshot: &Arc<Snapshot>) {
         let moment = Moment::new(snapshot, self.last.as_deref());
+        let seen = self.seen.as_ref().map(|seen| seen.load());
+        let tallies = seen.as_ref().map(|compared| &compared.tallies);
         let shown = match &mut self.out {
-            Out::View(terminal) => show_view(terminal, &moment, &self.shadow),
-            Out::Lines => writeln!(io::stdout(), "{}", moment.line()),
+            Out::View(terminal) => show_view(terminal, &moment, tallies, &self.shadow),
+            Out::Lines => {
+                let compared = tallies.map(compared::words);
+                let compared = compared.map(|words| format!(" | {words}")).unwrap_or_default();
+                writeln!(io::stdout(), "{}{compared}", moment.line())
+            }
             Out::Off => Ok(()),
         };
         if shown.is_err() {
@@ -92,8 +106,8 @@ pub fn wants_view(how: cli::Live) -> bool {
 }
 
 /// None where the terminal does not say where its cursor is.
-fn view() -> Option<Out> {
-    let options = TerminalOptions { viewport: Viewport::Inline(HEIGHT) };
+fn view(height: u16) -> Option<Out> {
+    let options = TerminalOptions { viewport: Viewport::Inline(height) };
     let terminal = Terminal::with_options(CrosstermBackend::new(io::stdout()), options).ok()?;
     log::hold();
     Some(Out::View(Box::new(terminal)))
@@ -101,9 +115,14 @@ fn view() -> Option<Out> {
 
 type View = Terminal<CrosstermBackend<Stdout>>;
 
-fn show_view(terminal: &mut View, moment: &Moment<'_>, shadow: &str) -> io::Result<()> {
+fn show_view(
+    terminal: &mut View,
+    moment: &Moment<'_>,
+    tallies: Option<&Tallies>,
+    shadow: &str,
+) -> io::Result<()> {
     insert(terminal, &log::take())?;
-    terminal.draw(|frame| draw(frame, moment, shadow)).map(|_| ())
+    terminal.draw(|frame| draw(frame, moment, tallies, shadow)).map(|_| ())
 }
 
 /// Puts text above the view.
@@ -165,7 +184,7 @@ impl<'a> Moment<'a> {
         )
     }
 
-    fn rows(&self) -> [[String; 6]; 4] {
+    fn rows(&self) -> [[String; 5]; 5] {
         let books = &self.now.books;
         let flows = &books.flows;
         [
@@ -173,24 +192,21 @@ impl<'a> Moment<'a> {
                 "packets".into(),
                 format!("{}/s", self.rate(|s| s.books.packets.captured)),
                 format!("captured {}", books.packets.captured),
-                format!("lost {}", self.now.lost()),
                 format!("lag p50 {}", self.waited(0.5)),
                 format!("lag p99 {}", self.waited(0.99)),
             ],
             [
                 "flows".into(),
                 format!("{}/s", self.rate(|s| s.books.flows.seen)),
+                format!("seen {}", flows.seen),
                 format!("open {}", flows.open()),
                 format!("mirrored {}", flows.mirrored),
-                format!("skipped {}", flows.skipped.total()),
-                format!("aborted {}", flows.aborted.total()),
             ],
             [
                 "bytes".into(),
                 format!("{}/s", size(self.rate(|s| s.books.bytes.delivered))),
                 format!("captured {}", size(books.bytes.captured)),
                 format!("delivered {}", size(books.bytes.delivered)),
-                format!("answered {}", size(books.bytes.answered)),
                 format!("memory {}", size(self.now.memory as u64)),
             ],
             [
@@ -199,24 +215,40 @@ impl<'a> Moment<'a> {
                 format!("seen {}", books.requests.seen),
                 format!("delivered {}", books.requests.delivered),
                 format!("answered {}", books.requests.answered),
-                if books.circuit.open { "shadow is down".into() } else { String::new() },
+            ],
+            [
+                "losses".into(),
+                String::new(),
+                format!("packets {}", self.now.lost()),
+                format!("skipped {}", flows.skipped.total()),
+                format!("aborted {}", flows.aborted.total()),
             ],
         ]
     }
 }
 
-fn draw(frame: &mut Frame<'_>, moment: &Moment<'_>, shadow: &str) {
+fn draw(frame: &mut Frame<'_>, moment: &Moment<'_>, tallies: Option<&Tallies>, shadow: &str) {
+    let [mirror, rest] =
+        Layout::vertical([Constraint::Length(HEIGHT), Constraint::Min(0)]).areas(frame.area());
+    draw_mirror(frame, mirror, moment, shadow);
+    if let Some(tallies) = tallies {
+        compared::draw(frame, rest, tallies);
+    }
+}
+
+fn draw_mirror(frame: &mut Frame<'_>, area: Rect, moment: &Moment<'_>, shadow: &str) {
+    let down = if moment.now.books.circuit.open { "; the shadow is down" } else { "" };
     let title = Line::from(format!(
-        " shadowtap to {shadow}: {} {:.0} s ",
+        " shadowtap to {shadow}: {} {:.0} s{down} ",
         moment.now.phase.label(),
         moment.now.duration().as_secs_f64()
     ));
     let rows = moment.rows().map(Row::new);
-    let widths = [10, 12, 20, 20, 18, 18].map(Constraint::Length);
+    let widths = [8, 12, 19, 18, 17].map(Constraint::Length);
     let table = Table::new(rows, widths)
         .block(Block::bordered().title(title.bold()))
         .style(Style::default());
-    frame.render_widget(table, frame.area());
+    frame.render_widget(table, area);
 }
 
 fn size(bytes: u64) -> String {
@@ -253,11 +285,58 @@ mod tests {
     fn the_view_fits_its_lines() {
         let now = snapshot(4, 1500);
         let moment = Moment::new(&now, None);
-        let mut terminal = Terminal::new(TestBackend::new(100, HEIGHT)).expect("terminal");
-        terminal.draw(|frame| draw(frame, &moment, "10.0.0.9:80")).expect("drawn");
+        let mut terminal = Terminal::new(TestBackend::new(80, HEIGHT)).expect("terminal");
+        terminal.draw(|frame| draw(frame, &moment, None, "10.0.0.9:80")).expect("drawn");
         let text = terminal.backend().to_string();
-        for part in ["10.0.0.9:80: capturing 4 s", "375/s", "open 7", "requests"] {
+        let parts = ["10.0.0.9:80: capturing 4 s", "375/s", "open 7", "requests", "aborted 0"];
+        for part in parts {
             assert!(text.contains(part), "{part} is not in\n{text}");
         }
+    }
+
+    fn tallies() -> Tallies {
+        use crate::report::fixture::{exchange, response};
+        use shadow_engine::compare::{Comparer, Noise, Rules, TallyBounds};
+        use shadow_engine::exchange::Unpaired;
+        let mut comparer = Comparer::new(Rules::default()).expect("comparer");
+        let mut tallies = Tallies::new(TallyBounds::default());
+        let noise = Noise::default();
+        let shadow =
+            [Ok(response(500, "{}", 9)), Ok(response(200, "{}", 3)), Err(Unpaired::Closed)];
+        for shadow in shadow {
+            let exchange = exchange("/products/7", Ok(response(200, "{}", 3)), shadow);
+            let comparison = comparer.compare(&exchange, &noise);
+            tallies.record(&exchange, &comparison);
+        }
+        tallies
+    }
+
+    #[test]
+    fn the_view_of_a_comparison_fits_a_small_terminal() {
+        let now = snapshot(4, 1500);
+        let moment = Moment::new(&now, None);
+        let tallies = tallies();
+        let height = HEIGHT + compared::HEIGHT;
+        assert!(height < 24, "{height}");
+        let mut terminal = Terminal::new(TestBackend::new(80, height)).expect("terminal");
+        terminal.draw(|frame| draw(frame, &moment, Some(&tallies), "10.0.0.9:80")).expect("drawn");
+        let text = terminal.backend().to_string();
+        let parts = [
+            "differ of",
+            "production ↓ shadow →",
+            "500",
+            "none",
+            "p99",
+            "max",
+            "worst endpoints",
+            "GET /products/{id}",
+            "aborted 0",
+        ];
+        for part in parts {
+            assert!(text.contains(part), "{part} is not in\n{text}");
+        }
+        // The last line is the frame's.
+        assert!(text.lines().last().is_some_and(|line| line.contains('┘')), "{text}");
+        assert!(compared::words(&tallies).starts_with("compared "));
     }
 }

@@ -9,22 +9,29 @@ use std::sync::mpsc;
 
 use ::log::LevelFilter;
 use anyhow::Context as _;
+use shadow_engine::compare::Learnt;
+use shadow_engine::exchange::{Depth, Limits};
 use shadow_engine::{ClientAddress, Engine, EngineConfig, Source};
 
 use crate::announce::Announcer;
 use crate::check;
 use crate::cli;
-use crate::config::{Config, HostPort, SourceMode};
+use crate::compare::{self, Compared};
+use crate::comparing;
+use crate::config::{Config, HostPort, SourceMode, tracked_flows};
 use crate::control;
 use crate::host::{Host, Netlink, Route, addresses};
-use crate::kernel::{LoadOptions, Pinning, Programs};
+use crate::http::{self, Listening};
+use crate::kernel::{LoadOptions, Pinning, Programs, ResponseOptions};
 use crate::links::{Link, Links};
 use crate::live;
 use crate::lock::{self, Locks};
 use crate::preflight::{self, Plan};
-use crate::report::{Snapshot, summary};
+use crate::report::{Outcome, Snapshot, summary};
 use crate::services::{guard_rule, own_addresses, service_keys};
 use crate::setting::{Refusal, Setting};
+use crate::web::Token;
+use crate::web::access::Access;
 use crate::worker::{Published, Worker};
 
 /// Mirrors until told to stop.
@@ -44,15 +51,26 @@ pub fn run(config: Config) -> anyhow::Result<()> {
 }
 
 async fn mirror(config: &Config) -> anyhow::Result<()> {
-    let Prepared { plan, listener, summary, netlink, mut announcer, _locks } =
-        Prepared::new(config).await?;
+    let Prepared {
+        plan,
+        listening,
+        summary,
+        report,
+        learnt,
+        learning,
+        netlink,
+        mut announcer,
+        _locks,
+    } = Prepared::new(config).await?;
+    let renames = report.is_some() && !config.takes_stdout();
+    let reopen = report.as_ref().map(|report| report.writer.reopen());
     // Before the attachment, so that an early signal finds somebody to detach it.
-    let mut signals = control::Signals::new()?;
+    let mut signals = control::Signals::new(renames)?;
     if !config.no_check {
         let announcer = announcer.as_mut();
         tokio::select! {
             checked = check::before_mirroring(config, &plan, &netlink, announcer) => checked?,
-            () = signals.next() => return Ok(()),
+            () = signals.stopped() => return Ok(()),
         }
     }
     let interfaces = netlink.interfaces().await?;
@@ -65,25 +83,48 @@ async fn mirror(config: &Config) -> anyhow::Result<()> {
     let engine = Engine::new(engine_config(config, &plan)?);
     let published = Published::default();
     let (commands, receiver) = mpsc::channel();
+    let (sender, exchanges) = comparing::queue();
     let pinning = pinning(config, &plan);
-    let worker = Worker::new(programs, engine, pinning, receiver, Arc::clone(&published))?;
+    let worker = Worker::new(programs, engine, pinning, receiver, sender, Arc::clone(&published))?;
+    // It ends with the worker, which has the other end.
+    let comparing = compare::start(config, learnt, report, exchanges)?;
     announce(config, &plan);
     let guards: Vec<_> = plan.guards.iter().map(|guard| guard.name.as_str()).collect();
     let guards = guards.join(", ");
     let links = Links::new(&links(config, &plan), &interfaces);
-    let control =
-        control::Control { config, netlink, links, own, signals, commands, published, kernel_log };
-    let last = control.run(worker, listener).await?;
+    let is_compared = config.compare != cli::Compare::Off;
+    let sources = http::Sources { published, seen: is_compared.then(|| comparing.seen()) };
+    let control = control::Control {
+        config,
+        netlink,
+        links,
+        own,
+        signals,
+        commands,
+        sources,
+        reopen,
+        kernel_log,
+    };
+    let last = control.run(worker, listening).await?;
     if let Some(announcing) = announcing {
         announcing.abort();
     }
+    // The worker is gone, and with it the only way in: the thread ends when it has compared the rest.
+    let compared = comparing.join();
     if config.source.value != SourceMode::Own && !config.dry_run {
         tracing::info!(
             "the guard stays on {guards}, lest the shadow's last answers reach clients; \
              `shadowtap guard remove` takes it down"
         );
     }
-    finish(&last, summary)
+    let compared = is_compared.then_some(&*compared);
+    let learnt = learning.zip(compared).map_or(Ok(()), |((setting, mut file), compared)| {
+        file.set_len(0)
+            .and_then(|()| file.write_all(compared.tallies.learn().write().as_bytes()))
+            .with_context(|| format!("{setting}: the noise cannot be written"))
+    });
+    // One that cannot be written keeps the other from nobody.
+    finish(config, &last, compared, summary).and(learnt)
 }
 
 /// Loads the programs, tells them what to select, and only then attaches them.
@@ -92,6 +133,10 @@ fn attach(config: &Config, plan: &Plan, own: &[IpAddr]) -> anyhow::Result<Progra
     let mut programs = Programs::load(LoadOptions {
         requests_bytes: config.ring_size,
         replies_bytes: config.ring_size,
+        responses: (config.compare != cli::Compare::Off).then(|| ResponseOptions {
+            bytes: config.ring_size,
+            flows: tracked_flows(config.max_flows),
+        }),
         log_level: match config.verbose {
             0 => LevelFilter::Warn,
             1 => LevelFilter::Info,
@@ -161,6 +206,14 @@ fn engine_config(config: &Config, plan: &Plan) -> anyhow::Result<EngineConfig> {
             cli::Pace::Off => shadow_engine::Pace::Off,
         },
         dry_run: config.dry_run,
+        exchanges: Limits {
+            depth: match config.compare {
+                cli::Compare::Off => Depth::Off,
+                cli::Compare::Status => Depth::Status,
+                cli::Compare::Body => Depth::Body,
+            },
+            ..Limits::default()
+        },
         ..EngineConfig::new(plan.shadow, plan.route.source, secret)
     })
 }
@@ -180,21 +233,32 @@ fn announce(config: &Config, plan: &Plan) {
     );
 }
 
-/// The last words: the file first, which scripts read, then the text.
-fn finish(last: &Snapshot, file: Option<(Setting<PathBuf>, File)>) -> anyhow::Result<()> {
+/// The last words: the files first, which scripts read, then the text, then the judgement.
+fn finish(
+    config: &Config,
+    last: &Snapshot,
+    compared: Option<&Compared>,
+    file: Option<(Setting<PathBuf>, File)>,
+) -> anyhow::Result<()> {
+    let outcome = Outcome::of(&config.judge, compared);
     if let Some((setting, mut file)) = file {
-        let json = serde_json::to_string_pretty(&summary::json(last))?;
+        let json = serde_json::to_string_pretty(&summary::json(last, compared, &outcome))?;
         file.set_len(0)
             .and_then(|()| writeln!(file, "{json}"))
             .with_context(|| format!("{setting}: the summary cannot be written"))?;
     }
+    let text = summary::text(last, compared);
     // A reader who has left does not make the run a failure.
-    let _ = writeln!(io::stdout(), "{}", summary::text(last));
+    let _ = if config.takes_stdout() {
+        writeln!(io::stderr(), "{text}")
+    } else {
+        writeln!(io::stdout(), "{text}")
+    };
     if let Err(imbalance) = last.check() {
         debug_assert!(false, "{imbalance}");
         tracing::warn!("{imbalance}");
     }
-    Ok(())
+    outcome.into_result()
 }
 
 /// What is held before the first attachment.
@@ -202,8 +266,11 @@ fn finish(last: &Snapshot, file: Option<(Setting<PathBuf>, File)>) -> anyhow::Re
 pub struct Prepared {
     /// What the mirror works with.
     pub plan: Plan,
-    listener: Option<TcpListener>,
+    listening: Option<Listening>,
     summary: Option<(Setting<PathBuf>, File)>,
+    report: Option<compare::Report>,
+    learnt: Option<Learnt>,
+    learning: Option<(Setting<PathBuf>, File)>,
     /// Where the host is asked.
     pub netlink: Netlink,
     /// Who answers for the pool's addresses.
@@ -226,10 +293,26 @@ impl Prepared {
         tracing::debug!(%shadow, ?route, "the way to the shadow");
         let plan = preflight::check(config, &host, shadow, route)?;
         let locks = Locks::take(config, shadow, Path::new(lock::DIRECTORY))?;
-        let listener = config.listen.as_ref().map(listen).transpose()?;
+        let token = Token::load(config.listen_token_file.as_ref())?;
+        let listening = config.listen.as_ref().map(|setting| listen(setting, token)).transpose()?;
         let summary = config.summary.as_ref().map(create).transpose()?;
+        let learnt = compare::read_noise(&config.judge)?;
+        let learning = compare::create_noise(&config.judge)?;
         let announcer = announcer(config, &plan, &netlink).await?;
-        Ok(Self { plan, listener, summary, netlink, announcer, _locks: locks })
+        // Last, for it begins a thread.
+        let open = |report| compare::Report::open(report, config.show_bodies);
+        let report = config.report.as_ref().map(open).transpose()?;
+        Ok(Self {
+            plan,
+            listening,
+            summary,
+            report,
+            learnt,
+            learning,
+            netlink,
+            announcer,
+            _locks: locks,
+        })
     }
 }
 
@@ -281,17 +364,20 @@ async fn reach(
     Err(shadow.refuse(reason, "give a shadow that this host can reach, see `ip route get`"))
 }
 
-fn listen(setting: &Setting<SocketAddr>) -> Result<TcpListener, Refusal> {
+fn listen(setting: &Setting<SocketAddr>, token: Option<Token>) -> anyhow::Result<Listening> {
     let listener = TcpListener::bind(setting.value).and_then(|listener| {
         listener.set_nonblocking(true)?;
         Ok(listener)
     });
-    listener.map_err(|error| {
+    let listener = listener.map_err(|error| {
         setting.refuse(
             format!("cannot listen: {error}"),
             "give a free port on an address of this host",
         )
-    })
+    })?;
+    let address = listener.local_addr().unwrap_or(setting.value);
+    let access = Access::new(address, token).context("the kernel gives no random numbers")?;
+    Ok(Listening { listener, access })
 }
 
 /// Opened before the run, so that a summary is not lost at its end.

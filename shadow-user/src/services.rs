@@ -56,7 +56,8 @@ pub fn shadow_key(shadow: SocketAddr) -> ShadowKey {
 
 /// An unspecified IPv4 address becomes [`Address::ANY_V4`], an unspecified IPv6 address
 /// [`Address::ANY_V6`].
-fn address(ip: IpAddr) -> Address {
+#[must_use]
+pub fn address(ip: IpAddr) -> Address {
     match ip {
         IpAddr::V4(v4) => Address::from_v4(v4.octets()),
         IpAddr::V6(v6) => Address(v6.octets()),

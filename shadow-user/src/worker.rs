@@ -8,13 +8,16 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use arc_swap::ArcSwap;
-use shadow_common::{Address, RecordKind, ServiceKey, TapCounter};
-use shadow_engine::Engine;
+use shadow_common::{Address, FlowKey, FlowRule, RecordKind, ServiceKey, TapCounter};
+use shadow_engine::books::Books;
 use shadow_engine::time::Instant;
+use shadow_engine::{Engine, Order, Want};
 
-use crate::kernel::{self, KernelCounters, Pinning, Programs, RawSender, Rings};
+use crate::comparing;
+use crate::kernel::{self, KernelCounters, KernelError, Pinning, Programs, RawSender, Rings};
 use crate::links::Link;
-use crate::report::{Lag, Phase, Snapshot};
+use crate::report::{Lag, Phase, Snapshot, answers};
+use crate::services::address;
 
 /// The last snapshot, for whoever wants to look.
 pub type Published = Arc<ArcSwap<Snapshot>>;
@@ -47,6 +50,10 @@ const QUIET: Duration = Duration::from_millis(300);
 /// The longest wait for that quiet, and for the last captured packets.
 const QUIET_MAX: Duration = Duration::from_secs(2);
 
+const REPLY: u32 = RecordKind::Reply as u32;
+const RESPONSE: u32 = RecordKind::Response as u32;
+const RESPONSE_HEADERS: u32 = RecordKind::ResponseHeaders as u32;
+
 /// What the worker is told.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub enum Command {
@@ -74,6 +81,9 @@ pub struct Worker {
     /// How guards are pinned.
     pinning: Pinning,
     commands: Receiver<Command>,
+    exchanges: comparing::Sender,
+    /// A rule of a flow could not be set: said once.
+    has_rule_failed: bool,
     published: Published,
     started: Instant,
     phase: Phase,
@@ -97,6 +107,7 @@ impl Worker {
         engine: Engine,
         pinning: Pinning,
         commands: Receiver<Command>,
+        exchanges: comparing::Sender,
         published: Published,
     ) -> anyhow::Result<Self> {
         let rings = programs.take_rings()?.context("the rings are taken")?;
@@ -109,6 +120,8 @@ impl Worker {
             engine,
             pinning,
             commands,
+            exchanges,
+            has_rule_failed: false,
             published,
             started: now,
             phase: Phase::default(),
@@ -138,9 +151,13 @@ impl Worker {
             }
             self.turn()?;
         }
+        // Not before: what is still delivered is still to be compared.
+        self.programs.detach_taps_out();
+        self.settle()?;
         self.engine.finish(kernel::now());
         while self.transmit(kernel::now()) {}
         self.linger()?;
+        self.hand_over();
         self.phase = Phase::Done;
         Ok(self.publish(kernel::now()))
     }
@@ -153,6 +170,7 @@ impl Worker {
             self.engine.handle_timeout(now);
         }
         let more_to_send = self.transmit(now);
+        self.hand_over();
         if now >= self.next_counters {
             self.read_counters(now)?;
         }
@@ -176,12 +194,14 @@ impl Worker {
         let Self { rings, engine, lag, .. } = self;
         let now = kernel::now();
         let drained = rings.drain(BUDGET, |header, packet| {
-            if header.kind == RecordKind::Reply as u32 {
-                engine.handle_reply(packet, now);
-            } else {
-                let captured_at = Instant::from_nanos(header.captured_at);
-                lag.add(now.since(captured_at));
-                engine.handle_capture(packet, captured_at, now);
+            let captured_at = Instant::from_nanos(header.captured_at);
+            match header.kind {
+                REPLY => engine.handle_reply(packet, captured_at, now),
+                RESPONSE | RESPONSE_HEADERS => engine.handle_response(packet, captured_at, now),
+                _ => {
+                    lag.add(now.since(captured_at));
+                    engine.handle_capture(packet, captured_at, now);
+                }
             }
         });
         (drained.packets, drained.more)
@@ -200,6 +220,21 @@ impl Worker {
         }
         self.sender.flush();
         more
+    }
+
+    /// Tells the kernel what is wanted of answers, and hands on the exchanges that are complete.
+    fn hand_over(&mut self) {
+        while let Some(order) = self.engine.poll_order() {
+            if let Err(error) = obey(&mut self.programs, &order)
+                && !std::mem::replace(&mut self.has_rule_failed, true)
+            {
+                // More is copied than is of use, which the ring's losses will show.
+                tracing::warn!("a flow's answers are copied as before: {error}");
+            }
+        }
+        while let Some(exchange) = self.engine.poll_exchange() {
+            self.exchanges.send(exchange);
+        }
     }
 
     fn read_counters(&mut self, now: Instant) -> anyhow::Result<()> {
@@ -225,6 +260,9 @@ impl Worker {
             kernel: self.counters.clone(),
             sends: *self.sender.stats(),
             lag: self.lag.clone(),
+            sessions: self.engine.sessions(),
+            compared: self.exchanges.queued_total,
+            queue_full: self.exchanges.queue_full,
             memory: self.engine.memory(),
             resident: resident(),
         };
@@ -290,7 +328,7 @@ impl Worker {
         Ok(())
     }
 
-    /// Drains the tap's ring until the engine has all that was captured. A program that
+    /// Drains the tap's rings until the engine has all that was captured. A program that
     /// was running on another CPU at the moment of detaching may still add a packet.
     fn settle(&mut self) -> anyhow::Result<()> {
         let deadline = kernel::now() + QUIET_MAX;
@@ -298,11 +336,20 @@ impl Worker {
             let (packets, _) = self.drain();
             let now = kernel::now();
             self.transmit(now);
-            let before = self.counters.tap.total();
+            self.hand_over();
+            // Answers go on being captured until the drain is over.
+            let with_answers = self.phase == Phase::Draining;
+            let seen = |counters: &KernelCounters| {
+                let answers = if with_answers { counters.responses.total() } else { 0 };
+                counters.tap.total() + answers
+            };
+            let before = seen(&self.counters);
             self.read_counters(now)?;
             let captured = self.counters.tap.get(TapCounter::Captured);
-            let all = self.engine.books().packets.captured == captured
-                && self.counters.tap.total() == before;
+            let Books { packets: requests, responses, .. } = self.engine.books();
+            let all = requests.captured == captured
+                && (!with_answers || responses.captured == answers(&self.counters))
+                && seen(&self.counters) == before;
             if all || now >= deadline {
                 return Ok(());
             }
@@ -327,6 +374,23 @@ impl Worker {
             }
             self.rings.wait(MAX_SLEEP).context("cannot wait for packets")?;
         }
+    }
+}
+
+fn obey(programs: &mut Programs, order: &Order) -> Result<(), KernelError> {
+    let key = FlowKey {
+        client: address(order.client.ip()),
+        production: address(order.production.ip()),
+        client_port: order.client.port().to_be_bytes(),
+        production_port: order.production.port().to_be_bytes(),
+    };
+    match order.want {
+        Want::All => programs.set_flow_rule(&key, FlowRule::ALL),
+        Want::AllBut { from, until } => {
+            programs.set_flow_rule(&key, FlowRule::all_but(from, until))
+        }
+        Want::Nothing => programs.set_flow_rule(&key, FlowRule::NOTHING),
+        Want::Forget => programs.forget_flow(&key),
     }
 }
 

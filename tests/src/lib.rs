@@ -3,6 +3,11 @@
 //! They need root and make network namespaces of their own; run them with `--test-threads=1`, for
 //! they measure what a host does.
 
+pub mod shop;
+mod window;
+
+pub use window::{Window, browse};
+
 use std::process::Output;
 use std::time::Duration;
 

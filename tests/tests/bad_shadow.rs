@@ -14,7 +14,7 @@ use shadow_lab::{
 };
 use shadow_tests::check_untouched;
 
-/// The daemon's, of which two rings take 16 MiB.
+/// The daemon's, of which three rings take 24 MiB.
 const MEMORY_LIMIT: u64 = 96 << 20;
 const FLAGS: [&str; 16] = [
     "--memory-limit",

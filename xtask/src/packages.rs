@@ -26,11 +26,18 @@ pub const LAB: &[Package] = &[
     Package { name: "nginx", programs: &["nginx"] },
     Package { name: "openssl", programs: &["openssl"] },
     Package { name: "procps", programs: &["sysctl"] },
+    Package { name: "prometheus", programs: &["prometheus", "promtool"] },
     Package { name: "redis-server", programs: &["redis-server"] },
     Package { name: "redis-tools", programs: &["redis-benchmark", "redis-cli"] },
     Package { name: "tcpdump", programs: &["tcpdump"] },
     Package { name: "util-linux", programs: &["nsenter", "setpriv", "unshare"] },
     Package { name: "wrk", programs: &["wrk"] },
+];
+
+/// What only the page's tests start.
+pub const BROWSER: &[Package] = &[
+    Package { name: "chromium", programs: &["chromium"] },
+    Package { name: "chromium-driver", programs: &["chromedriver"] },
 ];
 
 /// Runs as root: no service of a new package starts, now or at the next boot.

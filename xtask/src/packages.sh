@@ -23,7 +23,7 @@ apt-get install --yes --no-install-recommends "$@"
 if command -v systemctl >/dev/null; then
     for package in $new; do
         case $package in
-            nginx | redis-server) systemctl disable "$package" ;;
+            nginx | prometheus | redis-server) systemctl disable "$package" ;;
         esac
     done
 fi

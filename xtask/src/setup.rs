@@ -12,7 +12,7 @@ use anyhow::{Context as _, Result};
 
 use crate::{
     bpffs, host, linker,
-    packages::{self, LAB},
+    packages::{self, BROWSER, LAB},
     toolchain::{self, Choice, Toolchain},
 };
 
@@ -74,6 +74,7 @@ pub fn ensure(choice: Choice, purpose: Purpose) -> Result<Ready> {
         bpffs::ensure()?;
     }
     if purpose >= Purpose::Test {
+        packages::ensure(BROWSER, &logs)?;
         toolchain::ensure_host_components(&logs)?;
         toolchain.ensure_clippy(&logs)?;
     }

@@ -9,6 +9,8 @@ use std::marker::PhantomData;
 use shadow_common::{Counter, counters};
 use thiserror::Error;
 
+use crate::exchange::{Exchange, Unpaired};
+
 counters! {
     /// Why a captured packet contributed nothing to a flow.
     IgnoredPacket {
@@ -41,6 +43,51 @@ counters! {
         Checksum = "checksum",
         /// Belongs to no open session; answered with RST (RFC 9293, 3.10.7.1).
         NoSession = "no_session",
+    }
+}
+
+counters! {
+    /// Why a packet of production's contributed nothing to an exchange.
+    IgnoredResponse {
+        /// Headers are cut short or contradict themselves.
+        Malformed = "malformed",
+        /// A checksum is wrong.
+        Checksum = "checksum",
+        /// Belongs to no flow whose exchanges are followed.
+        NoSession = "no_session",
+        /// Belongs to another connection with the same addresses and ports.
+        OutOfWindow = "out_of_window",
+    }
+}
+
+counters! {
+    /// Why a request has no answer on a leg, as [`Unpaired`] has it.
+    Missing {
+        /// The connection was closed before an answer had come, or within it.
+        Closed = "closed",
+        /// The session was reset, or never begun.
+        Aborted = "aborted",
+        /// The answer is not of the protocol.
+        Unparsable = "unparsable",
+        /// Octets of the answer were not captured.
+        Lost = "lost",
+        /// A bound was reached.
+        Shed = "shed",
+        /// Another protocol followed.
+        Tunnel = "tunnel",
+    }
+}
+
+impl From<Unpaired> for Missing {
+    fn from(reason: Unpaired) -> Self {
+        match reason {
+            Unpaired::Closed => Self::Closed,
+            Unpaired::Aborted => Self::Aborted,
+            Unpaired::Unparsable => Self::Unparsable,
+            Unpaired::Lost => Self::Lost,
+            Unpaired::Shed => Self::Shed,
+            Unpaired::Tunnel => Self::Tunnel,
+        }
     }
 }
 
@@ -295,6 +342,42 @@ impl RequestBooks {
     }
 }
 
+/// Packets of production.
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
+pub struct ResponseBooks {
+    /// Packets handed to the engine by the ring of the tap at egress.
+    pub captured: u64,
+    /// Packets of a flow whose exchanges are followed.
+    pub used: u64,
+    /// The rest.
+    pub ignored: Tally<IgnoredResponse>,
+}
+
+/// Exchanges: requests with what became of them on both legs.
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
+pub struct ExchangeBooks {
+    /// Exchanges that are complete, or will never be.
+    pub seen: u64,
+    /// Answered whole on both legs.
+    pub paired: u64,
+    /// Not answered by production, whatever the shadow did.
+    pub unpaired_production: Tally<Missing>,
+    /// Answered by production alone.
+    pub unpaired_shadow: Tally<Missing>,
+}
+
+impl ExchangeBooks {
+    /// Files an exchange.
+    pub(crate) fn add(&mut self, exchange: &Exchange) {
+        self.seen += 1;
+        match (&exchange.production, &exchange.shadow) {
+            (Ok(_), Ok(_)) => self.paired += 1,
+            (Err(reason), _) => self.unpaired_production.add((*reason).into(), 1),
+            (Ok(_), Err(reason)) => self.unpaired_shadow.add((*reason).into(), 1),
+        }
+    }
+}
+
 /// Turns of clients that waited for the shadow.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
 pub struct GateBooks {
@@ -320,6 +403,10 @@ pub struct Books {
     pub packets: PacketBooks,
     /// Packets of the shadow.
     pub replies: ReplyBooks,
+    /// Packets of production.
+    pub responses: ResponseBooks,
+    /// Exchanges.
+    pub exchanges: ExchangeBooks,
     /// Flows.
     pub flows: FlowBooks,
     /// Client payload.
@@ -368,6 +455,19 @@ impl Books {
             "replies.captured = replies.used + replies.ignored.*",
             replies.captured,
             replies.used + replies.ignored.total(),
+        )?;
+        let Self { responses, exchanges, .. } = self;
+        equal(
+            "responses.captured = responses.used + responses.ignored.*",
+            responses.captured,
+            responses.used + responses.ignored.total(),
+        )?;
+        equal(
+            "exchanges.seen = exchanges.paired + exchanges.unpaired.*",
+            exchanges.seen,
+            exchanges.paired
+                + exchanges.unpaired_production.total()
+                + exchanges.unpaired_shadow.total(),
         )?;
         let rows = [
             (

@@ -2,6 +2,7 @@
 
 use std::net::{IpAddr, SocketAddr};
 
+use crate::exchange::Limits;
 use crate::iss::Secret;
 use crate::sources::Source;
 use crate::time::Duration;
@@ -40,6 +41,8 @@ pub struct EngineConfig {
     pub hole_timeout: Duration,
     /// Capture and account, send nothing.
     pub dry_run: bool,
+    /// How production's answers and the shadow's are paired; not at all in a dry run.
+    pub exchanges: Limits,
 }
 
 /// How the shadow's application learns the client's address (`--client-address`).
@@ -95,6 +98,7 @@ impl EngineConfig {
             idle_timeout: Duration::from_secs(3_600),
             hole_timeout: Duration::from_secs(10),
             dry_run: false,
+            exchanges: Limits::default(),
         }
     }
 }

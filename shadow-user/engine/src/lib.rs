@@ -5,6 +5,7 @@
 //! outputs. [`Engine`] is what the daemon drives.
 #![forbid(unsafe_code)]
 
+mod answers;
 pub mod books;
 mod circuit;
 pub mod client;
@@ -21,6 +22,7 @@ mod sources;
 pub mod time;
 pub mod wire;
 
+pub use answers::{Order, Want};
 pub use config::{ClientAddress, EngineConfig, GateAction, Pace};
 pub use engine::Engine;
 pub use iss::Secret;

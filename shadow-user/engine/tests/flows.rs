@@ -286,7 +286,7 @@ fn a_packet_for_no_session_is_answered_with_a_reset() {
         Segment { seq: SeqNum::new(5), ack: SeqNum::new(9), flags: ACK, ..Segment::default() };
     let mut packet = Vec::new();
     emit(shadow, local, &segment, [&[], &[]], &mut packet);
-    mirror.engine.handle_reply(&packet, mirror.now);
+    mirror.engine.handle_reply(&packet, mirror.now, mirror.now);
     mirror.exchange();
     assert_eq!(mirror.sent, [RST]);
     assert_eq!(mirror.engine.books().replies.ignored.get(IgnoredReply::NoSession), 1);

@@ -45,11 +45,11 @@ pub fn run(config: Config) -> anyhow::Result<()> {
         .build()
         .context("the runtime does not start")?;
     runtime.block_on(async {
-        let mut signals = Signals::new()?;
+        let mut signals = Signals::new(false)?;
         // Whatever is attached goes when this is dropped.
         tokio::select! {
             looked = look(&config) => looked,
-            () = signals.next() => Err(anyhow::anyhow!("interrupted")),
+            () = signals.stopped() => Err(anyhow::anyhow!("interrupted")),
         }
     })
 }

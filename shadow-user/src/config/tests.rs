@@ -1,6 +1,8 @@
 use super::*;
 use crate::cli::{Cli, Command, one_line};
+use crate::report::jsonl::{Only, Share, Target};
 use clap::Parser;
+use shadow_engine::compare::Thresholds;
 
 fn flags(line: &str) -> MirrorArgs {
     let words = ["shadowtap", "mirror"].into_iter().chain(line.split_whitespace());
@@ -44,10 +46,20 @@ fn defaults_are_those_of_the_help() {
     assert_eq!(config.gate_timeout, Duration::from_secs(5));
     assert_eq!(config.gate_action, GateAction::Abort);
     assert_eq!(config.pace, Pace::AsCaptured);
-    assert_eq!(config.flow_memory, (256 - 64 - 16) << 20);
+    assert_eq!(config.flow_memory, (256 - 96 - 16 - 8 - 8) << 20, "128 MiB for flows");
     assert_eq!(config.max_flows, 200_000);
     assert_eq!(config.live, Live::Auto);
     assert_eq!(config.log_format, LogFormat::Text);
+}
+
+#[test]
+fn comparing_is_off_in_a_dry_run() {
+    assert_eq!(load(LEAST).expect("valid").compare, Compare::Status);
+    assert_eq!(load(&format!("{LEAST} --compare body")).expect("valid").compare, Compare::Body);
+    let dry = load(&format!("{LEAST} --compare body --dry-run")).expect("valid");
+    assert_eq!(dry.compare, Compare::Off);
+    let file = "iface = 'eth9'\nport = 8080\nshadow = '10.0.0.9:81'\ncompare = 'off'";
+    assert_eq!(from_file(file, "").expect("valid").compare, Compare::Off);
 }
 
 #[test]
@@ -236,9 +248,19 @@ fn refusals_name_the_setting_and_the_remedy() {
         ),
         (
             format!("{LEAST} --memory-limit 32MiB"),
+            "--memory-limit 32MiB: leaves too little besides the daemon and three rings of 16777216 \
+             bytes; give 132MiB or more, or a smaller --ring-size"
+                .into(),
+        ),
+        (
+            format!("{LEAST} --memory-limit 32MiB --compare off"),
             "--memory-limit 32MiB: leaves too little besides the daemon and two rings of 16777216 \
              bytes; give 84MiB or more, or a smaller --ring-size"
                 .into(),
+        ),
+        (
+            format!("{LEAST} --compare all"),
+            "--compare all: is not a choice; give off or status or body".into(),
         ),
         (
             format!("{LEAST} --max-flows 0"),
@@ -372,4 +394,90 @@ fn every_source_is_a_flag_and_a_field() {
     let config = from_file(file, "--source self --client-address x-forwarded-for").expect("valid");
     assert_eq!(config.source.value, SourceMode::Own);
     assert_eq!(config.client_address, ClientAddress::XForwardedFor);
+}
+
+#[test]
+fn reports_and_rules_are_flags_and_fields() {
+    let config = load(&format!(
+        "{LEAST} --compare body --report /var/log/s.jsonl --report-only mismatch \
+         --report-sample 1% --report-bodies --ignore header:X-Id --ignore json:$.at \
+         --route /users/{{name}} --slower 50%+20ms --learn-noise /tmp/n --fail-on mismatch>0.1% \
+         --fail-on p99>+20%"
+    ))
+    .expect("valid");
+    let report = config.report.clone().expect("given");
+    assert_eq!(report.target.value, Target::File("/var/log/s.jsonl".into()));
+    assert_eq!((report.only, config.show_bodies), (Only::Mismatch, true));
+    assert_eq!(Some(report.share), Share::new(0.01));
+    assert!(!config.takes_stdout());
+    let slower = config.judge.rules.slower.expect("a threshold");
+    assert_eq!((slower.share, slower.least), (0.5, Duration::from_millis(20)));
+    assert_eq!(config.judge.fail_on.len(), 2);
+    assert_eq!(config.judge.learn_noise.expect("given").value, Path::new("/tmp/n"));
+
+    let config = from_file(
+        r#"
+        iface = "eth0"
+        port = 80
+        shadow = "10.0.0.9:8080"
+        compare = "body"
+        report = "-"
+        report-sample = "50%"
+        ignore = ["header:X-Id", "query:state"]
+        route = "/users/{name}"
+        slower = "off"
+        noise = "/etc/noise.json"
+        noise-threshold = "10%,1%"
+        fail-on = ["missing>0"]
+        "#,
+        "",
+    )
+    .expect("valid");
+    assert!(config.takes_stdout() && !config.show_bodies);
+    assert_eq!(config.live, Live::Off, "standard output has one writer");
+    assert!(config.judge.rules.slower.is_none());
+    assert_eq!(config.judge.thresholds, Thresholds { relative: 0.1, absolute: 0.01 });
+    assert_eq!(config.judge.noise.expect("given").value, Path::new("/etc/noise.json"));
+    assert_eq!(config.judge.fail_on[0].text, "missing>0");
+}
+
+#[test]
+fn the_page_has_bodies_and_a_token_without_a_report() {
+    let flags = format!("{LEAST} --report-bodies --listen-token-file /etc/shadowtap.token");
+    let config = load(&flags).expect("valid");
+    assert!(config.show_bodies && config.report.is_none());
+    assert_eq!(config.listen_token_file.expect("given").value, Path::new("/etc/shadowtap.token"));
+}
+
+#[test]
+fn a_report_takes_its_memory_from_the_flows() {
+    let [without, with] =
+        ["", " --report -"].map(|more| load(&format!("{LEAST}{more}")).expect("valid").flow_memory);
+    assert_eq!(without - with, QUEUE_OCTETS);
+}
+
+#[test]
+fn what_does_not_go_together_is_refused() {
+    for (flags, parts) in [
+        ("--report-sample 1%", ["--report-sample 1%: there is no report", "add --report"]),
+        ("--report - --report-sample 0%", ["--report-sample 0%: is no share", "as 1%"]),
+        ("--report - --report-only some", ["--report-only some", "give all or mismatch"]),
+        ("--report - --live lines", ["--live lines: standard output has", "--live off"]),
+        ("--report - --compare off", ["--report -: nothing is compared", "--compare status"]),
+        ("--report - --dry-run", ["--report -: nothing is compared", "no --dry-run"]),
+        ("--fail-on missing>0 --compare off", ["--fail-on missing>0: nothing is compared", ""]),
+        ("--noise /tmp/n --compare off", ["--noise /tmp/n: nothing is compared", ""]),
+        ("--fail-on mismatch", ["--fail-on mismatch: no > or <", "write such as"]),
+        ("--ignore cookie", ["--ignore cookie: no kind", "header:NAME"]),
+        ("--noise-threshold 20%", ["--noise-threshold 20%: not two shares", "20%,0.03%"]),
+        ("--slower fast", ["--slower fast: ", "write such as"]),
+        ("--route users", ["--route users: no path", "write such as"]),
+        ("--route /{a} --route /{b}", ["--route /{b}: ", "each path by one rule"]),
+    ] {
+        let message = refusal(&format!("{LEAST} {flags}"));
+        for part in parts {
+            assert!(message.contains(part), "{part} is not in: {message}");
+        }
+        assert_eq!(message.lines().count(), 1);
+    }
 }

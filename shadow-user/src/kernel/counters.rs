@@ -4,7 +4,7 @@ use std::marker::PhantomData;
 
 use aya::Ebpf;
 use aya::maps::PerCpuArray;
-use shadow_common::{Counter, GuardCounter, TapCounter};
+use shadow_common::{Counter, GuardCounter, ResponseCounter, TapCounter};
 
 use super::KernelError;
 
@@ -45,11 +45,13 @@ impl<C: Counter> Default for Counts<C> {
     }
 }
 
-/// A snapshot of both programs' counters.
+/// A snapshot of the programs' counters.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
 pub struct KernelCounters {
     /// Packets of clients, by what became of them.
     pub tap: Counts<TapCounter>,
+    /// Packets of production, by what became of them.
+    pub responses: Counts<ResponseCounter>,
     /// Packets of shadows, by what became of them.
     pub guard: Counts<GuardCounter>,
 }
@@ -57,6 +59,7 @@ pub struct KernelCounters {
 pub(super) fn read(ebpf: &Ebpf) -> Result<KernelCounters, KernelError> {
     Ok(KernelCounters {
         tap: read_one(ebpf, "TAP_COUNTERS")?,
+        responses: read_one(ebpf, "RESPONSE_COUNTERS")?,
         guard: read_one(ebpf, "GUARD_COUNTERS")?,
     })
 }

@@ -21,6 +21,6 @@ pub use counters::{Counts, KernelCounters};
 pub use error::KernelError;
 pub use neighbours::NeighbourSocket;
 pub use pin::{PinnedGuard, Pinning, check_bpffs};
-pub use programs::{LoadOptions, Programs};
+pub use programs::{LoadOptions, Programs, ResponseOptions};
 pub use rings::{Drained, Rings};
 pub use send::{MAX_BATCH, RawSender, SendStats, Unsent};

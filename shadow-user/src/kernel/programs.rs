@@ -8,6 +8,7 @@ use aya::{Ebpf, EbpfError, EbpfLoader};
 use aya_log::EbpfLogger;
 use log::Log;
 use rustix::process::{Resource, Rlimit, setrlimit};
+use shadow_common::{MAX_TRACKED, MIN_TRACKED};
 
 use super::attach::{Attachments, Direction};
 use super::error::{self, KernelError};
@@ -16,6 +17,15 @@ use super::{AttachMode, KernelCounters, Pinning, Rings, counters};
 /// The programs, built by this package's build script.
 static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/shadow-ebpf"));
 
+/// The room for production's answers.
+#[derive(Clone, Copy, Debug)]
+pub struct ResponseOptions {
+    /// Bytes of their ring; rounded up to a power of two of at least one page.
+    pub bytes: u32,
+    /// Flows of which answers are copied at once; brought into [`MIN_TRACKED`]`..=`[`MAX_TRACKED`].
+    pub flows: u32,
+}
+
 /// What is fixed when the programs are loaded.
 #[derive(Clone, Copy, Debug)]
 pub struct LoadOptions {
@@ -23,6 +33,8 @@ pub struct LoadOptions {
     pub requests_bytes: u32,
     /// Bytes of the guard's ring; likewise.
     pub replies_bytes: u32,
+    /// Whether and with what room production's answers are copied.
+    pub responses: Option<ResponseOptions>,
     /// The most talkative level that the programs log at; what is above costs them nothing.
     pub log_level: log::LevelFilter,
     /// How programs are attached.
@@ -34,6 +46,7 @@ impl Default for LoadOptions {
         Self {
             requests_bytes: 32 << 20,
             replies_bytes: 16 << 20,
+            responses: None,
             log_level: log::LevelFilter::Warn,
             attach: AttachMode::Auto,
         }
@@ -46,10 +59,11 @@ pub struct Programs {
     // Before `ebpf`: links go before the programs they hold.
     attachments: Attachments,
     ebpf: Ebpf,
+    comparing: bool,
 }
 
 impl Programs {
-    /// Loads both programs; nothing is attached yet, and nothing selected.
+    /// Loads the programs; nothing is attached yet, and nothing selected.
     ///
     /// # Errors
     /// Missing rights, a kernel before 5.10, or a verifier that does not accept a program.
@@ -59,23 +73,39 @@ impl Programs {
         let _ = setrlimit(Resource::Memlock, unlimited);
 
         let level = options.log_level as u8;
+        let comparing = u8::from(options.responses.is_some());
+        // Maps of the object are made whether they are used or not.
+        let responses = options.responses.unwrap_or(ResponseOptions { bytes: 0, flows: 0 });
         let mut ebpf = EbpfLoader::new()
             .map_max_entries("REQUESTS", ring_bytes(options.requests_bytes))
             .map_max_entries("REPLIES", ring_bytes(options.replies_bytes))
+            .map_max_entries("RESPONSES", ring_bytes(responses.bytes))
+            .map_max_entries("FLOWS", responses.flows.clamp(MIN_TRACKED, MAX_TRACKED))
+            .override_global("COMPARING", &comparing, true)
             .override_global(aya_log::LEVEL, &level, true)
             .load(OBJECT)
             .map_err(load_error)?;
-        for name in ["tap", "guard", "guard_out"] {
+        for name in ["tap", "tap_out", "guard", "guard_out"] {
             program(&mut ebpf, name)?.load().map_err(|source| verdict(name, source))?;
         }
-        Ok(Self { attachments: Attachments::new(options.attach), ebpf })
+        Ok(Self {
+            attachments: Attachments::new(options.attach),
+            ebpf,
+            comparing: options.responses.is_some(),
+        })
     }
 
-    /// Attaches the tap to an interface's ingress, before any other program.
+    /// Attaches the tap to an interface's ingress, before any other program; when answers are
+    /// compared, its other half to the egress.
     ///
     /// # Errors
     /// No such interface, missing rights, or a kernel without TCX and clsact.
     pub fn attach_tap(&mut self, interface: &str) -> Result<(), KernelError> {
+        if self.comparing {
+            // First: no request is noted whose answer is not seen.
+            let tap = program(&mut self.ebpf, "tap_out")?;
+            self.attachments.attach("tap_out", tap, interface, Direction::Out)?;
+        }
         let tap = program(&mut self.ebpf, "tap")?;
         self.attachments.attach("tap", tap, interface, Direction::In)
     }
@@ -109,7 +139,7 @@ impl Programs {
         interface: &str,
         pinning: &Pinning,
     ) -> Result<(), KernelError> {
-        let Self { attachments, ebpf } = self;
+        let Self { attachments, ebpf, .. } = self;
         let guard = program(ebpf, "guard")?;
         let pin = attachments.attach_pinned("guard", guard, interface, Direction::In, pinning)?;
         if pinning.keep {
@@ -124,6 +154,11 @@ impl Programs {
         self.attachments.detach("tap");
     }
 
+    /// Detaches the tap's other half from every interface: no more answers are captured.
+    pub fn detach_taps_out(&mut self) {
+        self.attachments.detach("tap_out");
+    }
+
     /// Detaches the guard from every interface where it is not pinned to be kept.
     pub fn detach_guards(&mut self) {
         self.attachments.detach("guard");
@@ -135,19 +170,20 @@ impl Programs {
         self.attachments.forget(interface);
     }
 
-    /// The reader of both rings, once: `None` when it was taken before.
+    /// The reader of the rings, once: `None` when it was taken before.
     ///
     /// # Errors
     /// When a ring cannot be mapped.
     pub fn take_rings(&mut self) -> Result<Option<Rings>, KernelError> {
-        let (Some(requests), Some(replies), Some(sleeping)) = (
+        let (Some(requests), Some(replies), Some(responses), Some(sleeping)) = (
             self.ebpf.take_map("REQUESTS"),
             self.ebpf.take_map("REPLIES"),
+            self.ebpf.take_map("RESPONSES"),
             self.ebpf.take_map("SLEEPING"),
         ) else {
             return Ok(None);
         };
-        Rings::new(requests, replies, sleeping).map(Some)
+        Rings::new(requests, replies, self.comparing.then_some(responses), sleeping).map(Some)
     }
 
     /// Reader of what the programs log, once: `None` when it was taken before.
@@ -169,7 +205,8 @@ impl Programs {
         self.ebpf.map_mut(name).ok_or(KernelError::Missing(name))
     }
 
-    /// A loaded program, for `BPF_PROG_TEST_RUN`: `tap`, `guard` or `guard_out`.
+    /// A loaded program, for `BPF_PROG_TEST_RUN`: `tap`, `tap_out`, `guard` or
+    /// `guard_out`.
     ///
     /// # Errors
     /// When there is none of that name.

@@ -13,7 +13,7 @@ use rustix::mm::{MapFlags, ProtFlags, mmap, munmap};
 use rustix::param::page_size;
 use shadow_common::{MAX_PACKET_LEN, RecordHeader, Ring};
 
-use super::KernelError;
+use super::{KernelError, clock};
 
 /// The longest sleep in [`Rings::wait`]. A wake-up can be missed only when a ring fills up at
 /// the very moment its consumer goes to sleep; then this bounds the damage.
@@ -31,18 +31,26 @@ pub struct Drained {
     pub more: bool,
 }
 
-/// The reading side of both rings, for one thread of its own.
+/// The reading side of the rings, for one thread of its own.
 ///
 /// Call [`Rings::drain`] until it has no `more`, then [`Rings::wait`].
 pub struct Rings {
     requests: Reader,
     replies: Reader,
+    /// None when production's answers are not copied.
+    responses: Option<Reader>,
     sleeping: Sleeping,
 }
 
 impl Rings {
-    pub(super) fn new(requests: Map, replies: Map, sleeping: Map) -> Result<Self, KernelError> {
+    pub(super) fn new(
+        requests: Map,
+        replies: Map,
+        responses: Option<Map>,
+        sleeping: Map,
+    ) -> Result<Self, KernelError> {
         Ok(Self {
+            responses: responses.map(|map| Reader::new("RESPONSES", map)).transpose()?,
             requests: Reader::new("REQUESTS", requests)?,
             replies: Reader::new("REPLIES", replies)?,
             sleeping: Sleeping::new(sleeping)?,
@@ -52,14 +60,34 @@ impl Rings {
     /// Hands over whole packets, the shadow's replies first: at most `budget` records of each ring.
     ///
     /// The header is that of the packet's first part, with `part_len` equal to `packet_len`.
+    ///
+    /// Production's answers come last, and none that was captured after the last request: the tap
+    /// has put a request into its ring before production can read it, so that the answer's time is
+    /// later, and whatever requests came before that time have been handed over. With several CPUs
+    /// a request may still be missing whose record another CPU's, not finished yet, stands before;
+    /// whoever pairs them has to bear that.
     pub fn drain(
         &mut self,
         budget: usize,
         mut handle: impl FnMut(&RecordHeader, &[u8]),
     ) -> Drained {
-        let replies = self.replies.drain(budget, &mut handle);
-        let requests = self.requests.drain(budget, &mut handle);
-        Drained { packets: replies.packets + requests.packets, more: replies.more || requests.more }
+        // Before the requests are looked at: one that comes behind the look is later.
+        let mut horizon = clock::now().as_nanos();
+        let replies = self.replies.drain(budget, u64::MAX, &mut handle);
+        let requests = self.requests.drain(budget, u64::MAX, &mut handle);
+        if requests.more {
+            horizon = requests.last;
+        }
+        let mut drained = Drained {
+            packets: replies.packets + requests.packets,
+            more: replies.more || requests.more,
+        };
+        if let Some(responses) = &mut self.responses {
+            let responses = responses.drain(budget, horizon, &mut handle);
+            drained.packets += responses.packets;
+            drained.more |= responses.more;
+        }
+        drained
     }
 
     /// Sleeps until a ring has something or `timeout` has passed, at most 100 ms; at once when
@@ -76,10 +104,12 @@ impl Rings {
         // Set before polling, which looks at the rings again: a record put there before
         // the flag is seen, one put there after finds the flag.
         self.sleeping.set(1);
-        let mut fds = [
-            PollFd::from_borrowed_fd(self.requests.ring.as_fd(), PollFlags::IN),
-            PollFd::from_borrowed_fd(self.replies.ring.as_fd(), PollFlags::IN),
-        ];
+        let readers = [Some(&self.requests), Some(&self.replies), self.responses.as_ref()];
+        let mut fds: Vec<_> = readers
+            .into_iter()
+            .flatten()
+            .map(|reader| PollFd::from_borrowed_fd(reader.ring.as_fd(), PollFlags::IN))
+            .collect();
         let result = poll(&mut fds, Some(&timeout));
         self.sleeping.set(0);
         match result {
@@ -91,7 +121,8 @@ impl Rings {
     /// Packets of which a part was missing. The programs counted each as `ring_full`.
     #[must_use]
     pub fn incomplete(&self) -> u64 {
-        self.requests.joiner.incomplete + self.replies.joiner.incomplete
+        let responses = self.responses.as_ref().map_or(0, |reader| reader.joiner.incomplete);
+        self.requests.joiner.incomplete + self.replies.joiner.incomplete + responses
     }
 }
 
@@ -99,26 +130,66 @@ impl Rings {
 struct Reader {
     ring: RingBuf<MapData>,
     joiner: Joiner,
+    /// A record that was read too early; empty when there is none.
+    held: Vec<u8>,
+}
+
+/// What [`Reader::drain`] found.
+struct Read {
+    packets: usize,
+    more: bool,
+    /// When the last record was captured; 0 when there was none.
+    last: u64,
 }
 
 impl Reader {
     fn new(name: &'static str, map: Map) -> Result<Self, KernelError> {
         let ring =
             RingBuf::try_from(map).map_err(|source| KernelError::Map { map: name, source })?;
-        Ok(Self { ring, joiner: Joiner::default() })
+        Ok(Self { ring, joiner: Joiner::default(), held: Vec::new() })
     }
 
-    fn drain(&mut self, budget: usize, handle: &mut impl FnMut(&RecordHeader, &[u8])) -> Drained {
-        let mut packets = 0;
-        for _ in 0..budget {
-            let Some(record) = self.ring.next() else { return Drained { packets, more: false } };
-            if let Some((header, packet)) = self.joiner.add(&record) {
+    /// At most `budget` records, none captured after `horizon`.
+    fn drain(
+        &mut self,
+        budget: usize,
+        horizon: u64,
+        handle: &mut impl FnMut(&RecordHeader, &[u8]),
+    ) -> Read {
+        let Self { ring, joiner, held } = self;
+        let mut read = Read { packets: 0, more: false, last: 0 };
+        let mut take = |record: &[u8], read: &mut Read| {
+            read.last = captured_at(record);
+            if let Some((header, packet)) = joiner.add(record) {
                 handle(&header, packet);
-                packets += 1;
+                read.packets += 1;
             }
+        };
+        if !held.is_empty() {
+            if captured_at(held) > horizon {
+                read.more = true;
+                return read;
+            }
+            take(held, &mut read);
+            held.clear();
         }
-        Drained { packets, more: true }
+        for _ in 0..budget {
+            let Some(record) = ring.next() else { return read };
+            if captured_at(&record) > horizon {
+                held.extend_from_slice(&record);
+                read.more = true;
+                return read;
+            }
+            take(&record, &mut read);
+        }
+        read.more = true;
+        read
     }
+}
+
+/// When a record was captured; 0 when it is too short to say.
+fn captured_at(record: &[u8]) -> u64 {
+    record.first_chunk().map_or(0, |bytes| u64::from_ne_bytes(*bytes))
 }
 
 /// Joins the parts of long packets, one packet per CPU at a time.
@@ -224,9 +295,9 @@ impl Sleeping {
         Ok(Self { page, _map: map })
     }
 
-    /// Says whether the consumer of both rings sleeps.
+    /// Says whether the consumer of the rings sleeps.
     fn set(&self, value: u64) {
-        for ring in [Ring::Requests, Ring::Replies] {
+        for ring in [Ring::Requests, Ring::Replies, Ring::Responses] {
             // SAFETY: the array has `Ring::COUNT` values of eight bytes within the page.
             let flag = unsafe { self.page.add(ring as usize).as_ref() };
             flag.store(value, Ordering::SeqCst);

@@ -6,11 +6,18 @@ use std::hash::Hash;
 use aya::Pod;
 use aya::maps::{Array, MapError};
 use shadow_common::{
-    Address, GuardMode, GuardRule, MAX_OWN_ADDRESSES, MAX_SERVICES, MAX_SHADOWS, PORT_WORDS,
-    ServiceKey, ShadowKey,
+    Address, FlowKey, FlowRule, GuardMode, GuardRule, MAX_OWN_ADDRESSES, MAX_SERVICES, MAX_SHADOWS,
+    PORT_WORDS, ServiceKey, ShadowKey,
 };
 
 use super::{KernelError, Programs};
+
+/// The key must be there.
+const BPF_EXIST: u32 = 2;
+
+fn is_absent(error: &std::io::Error) -> bool {
+    error.raw_os_error() == Some(libc::ENOENT)
+}
 
 impl Programs {
     /// Replaces the mirrored addresses and ports; may be called while attached.
@@ -44,6 +51,35 @@ impl Programs {
     pub fn set_own_addresses(&mut self, own: &[Address]) -> Result<(), KernelError> {
         let wanted = own.iter().map(|address| (*address, 1_u8)).collect();
         self.replace("OWN_ADDRESSES", MAX_OWN_ADDRESSES, &wanted)
+    }
+
+    /// Says what is wanted of production's packets in a flow, if the flow is still noted.
+    ///
+    /// # Errors
+    /// A map that cannot be written.
+    pub fn set_flow_rule(&mut self, key: &FlowKey, rule: FlowRule) -> Result<(), KernelError> {
+        let failed = |source| KernelError::Map { map: "FLOWS", source };
+        let map = self.map_mut("FLOWS")?;
+        let mut map = aya::maps::HashMap::<_, FlowKey, FlowRule>::try_from(map).map_err(failed)?;
+        match map.insert(key, rule, u64::from(BPF_EXIST)) {
+            Err(MapError::SyscallError(error)) if is_absent(&error.io_error) => Ok(()),
+            result => result.map_err(failed),
+        }
+    }
+
+    /// No more is wanted of a flow, until its client sends data again.
+    ///
+    /// # Errors
+    /// A map that cannot be written.
+    pub fn forget_flow(&mut self, key: &FlowKey) -> Result<(), KernelError> {
+        let failed = |source| KernelError::Map { map: "FLOWS", source };
+        let map = self.map_mut("FLOWS")?;
+        let mut map = aya::maps::HashMap::<_, FlowKey, FlowRule>::try_from(map).map_err(failed)?;
+        match map.remove(key) {
+            Err(MapError::KeyNotFound) => Ok(()),
+            Err(MapError::SyscallError(error)) if is_absent(&error.io_error) => Ok(()),
+            result => result.map_err(failed),
+        }
     }
 
     /// Makes a hash map hold exactly `wanted`, without a moment in which a kept entry is missing.

@@ -1,6 +1,7 @@
-//! The figures as OpenMetrics text, which Prometheus reads.
+//! The figures as text that Prometheus reads.
 
 use std::fmt;
+use std::sync::Arc;
 
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric as _, NoLabelSet, text};
@@ -9,21 +10,25 @@ use prometheus_client::metrics::counter::ConstCounter;
 use prometheus_client::metrics::gauge::ConstGauge;
 use prometheus_client::registry::Registry;
 
-use super::{Figure, Snapshot, VERSION, Value, figures};
+use super::both::Both;
+use super::{Exposition, Figure, Snapshot, VERSION, Value, figures};
+use crate::compare::Compared;
 
-/// What `/metrics` answers as its `Content-Type`.
-pub const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
-
-/// All figures of a moment.
+/// All figures of a moment, and of the comparison where there is one.
 ///
 /// # Errors
 /// None that a `String` can cause; the encoder's signature has one.
-pub fn render(snapshot: &Snapshot) -> Result<String, fmt::Error> {
+pub fn render(
+    snapshot: &Snapshot,
+    compared: Option<Arc<Compared>>,
+    exposition: Exposition,
+) -> Result<String, fmt::Error> {
     let mut registry = Registry::with_prefix("shadowtap");
     registry.register_collector(Box::new(Figures(figures(snapshot))));
+    registry.register_collector(Box::new(Both::new(snapshot, compared)));
     let mut text = String::new();
     text::encode(&mut text, &registry)?;
-    Ok(text)
+    Ok(exposition.of(text))
 }
 
 /// A figure's name without the prefix, and without the `_total` of a counter.

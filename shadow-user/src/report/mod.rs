@@ -1,15 +1,22 @@
 //! The figures of a run. Metrics and summary are rendered from the same list, so that
 //! they cannot disagree.
 
+mod both;
+mod comparisons;
+mod exposition;
+pub mod jsonl;
 mod lag;
 pub mod metrics;
+mod outcome;
 mod snapshot;
 pub mod summary;
 
-use shadow_common::{Counter, GuardCounter, TapCounter};
+use shadow_common::{Counter, GuardCounter, ResponseCounter, TapCounter};
 
+pub use exposition::Exposition;
 pub use lag::Lag;
-pub use snapshot::{Phase, Snapshot};
+pub use outcome::Outcome;
+pub use snapshot::{Phase, Snapshot, answers};
 
 /// The version in metrics and summary.
 pub const VERSION: &str = env!("CARGO_PKG_VERSION");
@@ -50,6 +57,7 @@ pub fn figures(snapshot: &Snapshot) -> Vec<Figure> {
     bytes(&mut list, snapshot);
     requests(&mut list, snapshot);
     shadow(&mut list, snapshot);
+    comparing(&mut list, snapshot);
     list.level("memory.flows_bytes", "Bytes that flows buffer", snapshot.memory as u64);
     list.level("memory.resident_bytes", "Bytes of the process in memory", snapshot.resident);
     list.push(
@@ -141,7 +149,7 @@ fn requests(list: &mut List, snapshot: &Snapshot) {
 }
 
 fn shadow(list: &mut List, snapshot: &Snapshot) {
-    let Snapshot { books, sends, kernel, .. } = snapshot;
+    let Snapshot { books, sends, .. } = snapshot;
     let replies = &books.replies;
     list.count("replies.captured", "Packets of the shadow that were captured", replies.captured);
     list.count("replies.used", "Packets of the shadow that reached a session", replies.used);
@@ -153,14 +161,7 @@ fn shadow(list: &mut List, snapshot: &Snapshot) {
     list.reasons(
         "replies.lost",
         "Packets of the shadow that were dropped without a copy",
-        kernel
-            .guard
-            .iter()
-            .filter(|(counter, _)| {
-                use GuardCounter::{Captured, Icmp, IcmpForeign};
-                !matches!(counter, Captured | Icmp | IcmpForeign)
-            })
-            .map(|(counter, count)| (counter.label(), count)),
+        replies_lost(snapshot),
     );
     list.count("gates.gated", "Turns that waited for the shadow's answer", books.gates.gated);
     list.count("gates.timed_out", "Turns that waited too long", books.gates.timed_out);
@@ -178,6 +179,63 @@ fn shadow(list: &mut List, snapshot: &Snapshot) {
         "sent.unsent",
         "Packets that the kernel did not take; TCP sends them again",
         sends.iter_unsent().map(|(reason, count)| (reason.label(), count)),
+    );
+}
+
+/// Packets of the shadow that the guard dropped without a copy, by reason.
+fn replies_lost(snapshot: &Snapshot) -> impl Iterator<Item = (&'static str, u64)> {
+    let counts = snapshot.kernel.guard.iter().filter(|(counter, _)| {
+        use GuardCounter::{Captured, Icmp, IcmpForeign};
+        !matches!(counter, Captured | Icmp | IcmpForeign)
+    });
+    counts.map(|(counter, count)| (counter.label(), count))
+}
+
+fn comparing(list: &mut List, snapshot: &Snapshot) {
+    let Snapshot { books, kernel, .. } = snapshot;
+    let responses = &books.responses;
+    list.count(
+        "responses.selected",
+        "Packets of production that were wanted, captured or not",
+        kernel.responses.total(),
+    );
+    list.count("responses.captured", "Packets of production captured", responses.captured);
+    list.count(
+        "responses.abridged",
+        "Of these, packets without the payload, which was of no use",
+        kernel.responses.get(ResponseCounter::Abridged),
+    );
+    list.count("responses.used", "Packets of production of a followed flow", responses.used);
+    list.reasons(
+        "responses.ignored",
+        "Packets of production that contributed nothing",
+        responses.ignored.iter(),
+    );
+    list.reasons(
+        "responses.lost",
+        "Packets of production that could not be captured",
+        snapshot::RESPONSES_LOST
+            .iter()
+            .map(|reason| (reason.label(), kernel.responses.get(*reason))),
+    );
+    let exchanges = &books.exchanges;
+    list.count("exchanges.seen", "Requests of which the answers are known", exchanges.seen);
+    list.count("exchanges.paired", "Exchanges answered on both legs", exchanges.paired);
+    list.reasons(
+        "exchanges.unpaired.production",
+        "Exchanges that production did not answer",
+        exchanges.unpaired_production.iter(),
+    );
+    list.reasons(
+        "exchanges.unpaired.shadow",
+        "Exchanges that production alone answered",
+        exchanges.unpaired_shadow.iter(),
+    );
+    list.count("exchanges.compared", "Exchanges handed over to compare", snapshot.compared);
+    list.reasons(
+        "exchanges.shed",
+        "Exchanges that nobody had the time to compare",
+        [("queue_full", snapshot.queue_full)].into_iter(),
     );
 }
 
@@ -210,5 +268,7 @@ impl List {
     }
 }
 
+#[cfg(test)]
+pub(crate) mod fixture;
 #[cfg(test)]
 mod tests;

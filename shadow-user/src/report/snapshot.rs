@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use shadow_common::{Counter as _, TapCounter};
+use shadow_common::{Counter as _, ResponseCounter, TapCounter};
 use shadow_engine::books::{Books, Imbalance};
 use shadow_engine::time::Instant;
 
@@ -43,6 +43,25 @@ pub const PASSED: [TapCounter; 2] = [TapCounter::Fragment, TapCounter::Malformed
 /// Each of the tap's counters has its place.
 const _: () = assert!(LOST.len() + PASSED.len() + 1 == TapCounter::ALL.len());
 
+/// Why the tap could not copy a packet of production's that was wanted.
+pub const RESPONSES_LOST: [ResponseCounter; 5] = [
+    ResponseCounter::RingFull,
+    ResponseCounter::Oversize,
+    ResponseCounter::Unreadable,
+    ResponseCounter::Fragment,
+    ResponseCounter::Malformed,
+];
+
+/// Each of its counters has its place.
+const _: () = assert!(RESPONSES_LOST.len() + 2 == ResponseCounter::ALL.len());
+
+/// Packets of production's that the tap copied, whole or not.
+#[must_use]
+pub fn answers(kernel: &KernelCounters) -> u64 {
+    kernel.responses.get(ResponseCounter::Captured)
+        + kernel.responses.get(ResponseCounter::Abridged)
+}
+
 /// One moment of a run.
 #[derive(Clone, Debug, Default)]
 pub struct Snapshot {
@@ -60,6 +79,12 @@ pub struct Snapshot {
     pub sends: SendStats,
     /// How long captured packets waited.
     pub lag: Lag,
+    /// Open sessions with the shadow.
+    pub sessions: usize,
+    /// Exchanges that were handed over to be compared.
+    pub compared: u64,
+    /// Exchanges for which there was no room.
+    pub queue_full: u64,
     /// Octets that flows buffer.
     pub memory: usize,
     /// Octets of the process in memory.
@@ -85,6 +110,11 @@ impl Snapshot {
         LOST.iter().map(|reason| self.kernel.tap.get(*reason)).sum()
     }
 
+    /// Packets of production's that were wanted and not captured.
+    fn responses_lost(&self) -> u64 {
+        RESPONSES_LOST.iter().map(|reason| self.kernel.responses.get(*reason)).sum()
+    }
+
     /// Adds up every identity of the books, and those between engine, kernel and socket
     /// once nothing is on its way between them.
     ///
@@ -102,6 +132,16 @@ impl Snapshot {
                 "packets.selected = packets.captured + packets.lost.*",
                 self.selected(),
                 self.books.packets.captured + self.lost(),
+            ),
+            (
+                "responses.selected = responses.captured + responses.lost.*",
+                self.kernel.responses.total(),
+                self.books.responses.captured + self.responses_lost(),
+            ),
+            (
+                "exchanges.seen = exchanges.compared + exchanges.shed.*",
+                self.books.exchanges.seen,
+                self.compared + self.queue_full,
             ),
             (
                 "sent.transmitted = sent.packets + sent.unsent.*",

@@ -5,11 +5,14 @@ use std::time::Duration;
 
 use serde_json::{Map, Value as Json, json};
 
-use super::{Figure, Snapshot, VERSION, Value, figures};
+use super::comparisons;
+use super::jsonl::Written;
+use super::{Figure, Outcome, Snapshot, VERSION, Value, figures};
+use crate::compare::Compared;
 
 /// The summary as an object: groups within groups, as the keys of the figures say.
 #[must_use]
-pub fn json(snapshot: &Snapshot) -> Json {
+pub fn json(snapshot: &Snapshot, compared: Option<&Compared>, outcome: &Outcome) -> Json {
     let mut root = Map::new();
     root.insert("version".to_owned(), json!(VERSION));
     let balance = snapshot.check();
@@ -20,7 +23,27 @@ pub fn json(snapshot: &Snapshot) -> Json {
     for Figure { key, value, .. } in figures(snapshot) {
         insert(&mut root, key, to_json(&value));
     }
+    if let Some(compared) = compared {
+        root.insert("comparisons".to_owned(), comparisons::json(compared));
+        if let Some(written) = &compared.report {
+            root.insert("report".to_owned(), report(compared, written));
+        }
+    }
+    if !outcome.conditions.is_empty() {
+        root.insert("fail_on".to_owned(), outcome.json());
+    }
     Json::Object(root)
+}
+
+fn report(compared: &Compared, written: &Written) -> Json {
+    let dropped: Map<_, _> =
+        written.dropped.iter().map(|(reason, count)| (reason.to_owned(), json!(count))).collect();
+    json!({
+        "left_out": compared.left_out,
+        "offered": written.offered,
+        "written": written.written,
+        "dropped": dropped,
+    })
 }
 
 fn to_json(value: &Value) -> Json {
@@ -56,7 +79,7 @@ fn insert(root: &mut Map<String, Json>, key: &str, value: Json) {
 
 /// The summary for a reader: one line per group, reasons only where something happened.
 #[must_use]
-pub fn text(snapshot: &Snapshot) -> String {
+pub fn text(snapshot: &Snapshot, compared: Option<&Compared>) -> String {
     let mut text = String::new();
     let mut group = "";
     for Figure { key, value, .. } in figures(snapshot) {
@@ -72,6 +95,9 @@ pub fn text(snapshot: &Snapshot) -> String {
             group = head;
         }
         let _ = write!(text, "{} {shown}", name.replace(['.', '_'], " "));
+    }
+    if let Some(compared) = compared {
+        text.push_str(&comparisons::text(compared));
     }
     match snapshot.check() {
         Ok(()) => text.push_str("\nThe books balance."),

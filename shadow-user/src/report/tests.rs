@@ -1,12 +1,18 @@
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::Duration;
 
 use serde_json::Value as Json;
 use shadow_common::Counter;
 use shadow_engine::books::{Aborted, IgnoredPacket, IgnoredReply, Skipped, Tally, Unanswered};
+use shadow_engine::compare::{Kind, Verdict};
+use shadow_engine::exchange::Unpaired;
 use shadow_engine::time::Instant;
 
+use super::fixture::{comparison, exchange, response};
+use super::jsonl::{Dropped, Written};
 use super::*;
+use crate::compare::Compared;
 
 /// Gives out numbers that are all different.
 struct Numbers(u64);
@@ -74,6 +80,15 @@ fn snapshot() -> Snapshot {
     snapshot
 }
 
+fn json(snapshot: &Snapshot) -> Json {
+    summary::json(snapshot, None, &Outcome::default())
+}
+
+fn render(snapshot: &Snapshot, compared: Option<Compared>) -> String {
+    let compared = compared.map(Arc::new);
+    metrics::render(snapshot, compared, Exposition::Text).expect("text")
+}
+
 /// `a.b.c` to its number.
 fn flatten(json: &Json) -> BTreeMap<String, f64> {
     fn walk(path: &str, json: &Json, flat: &mut BTreeMap<String, f64>) {
@@ -115,8 +130,10 @@ fn scrape(text: &str) -> BTreeMap<String, f64> {
 #[test]
 fn metrics_and_summary_agree() {
     let snapshot = snapshot();
-    let mut samples = scrape(&metrics::render(&snapshot).expect("text"));
-    let mut summary = flatten(&summary::json(&snapshot));
+    let mut samples = scrape(&render(&snapshot, None));
+    // These have labels that the summary has no keys for.
+    samples.retain(|name, _| !name.starts_with("dropped") && !name.starts_with("connections"));
+    let mut summary = flatten(&json(&snapshot));
     assert!(summary.len() > 90, "all reasons are there, also those that did not happen");
     let lag = summary.remove("capture_lag_seconds.count").expect("count");
     assert_eq!(samples.remove("capture_lag_seconds_count"), Some(lag));
@@ -133,7 +150,7 @@ fn metrics_and_summary_agree() {
 
 #[test]
 fn the_summary_has_the_promised_keys() {
-    let json = summary::json(&snapshot());
+    let json = json(&snapshot());
     let flat = flatten(&json);
     for key in [
         "packets.captured",
@@ -167,13 +184,13 @@ fn the_summary_has_the_promised_keys() {
 #[test]
 fn a_summary_of_unbalanced_books_says_so() {
     let mut snapshot = Snapshot { phase: Phase::Done, ..Snapshot::default() };
-    assert_eq!(summary::json(&snapshot)["balanced"], true);
-    assert!(summary::text(&snapshot).ends_with("\nThe books balance."));
+    assert_eq!(json(&snapshot)["balanced"], true);
+    assert!(summary::text(&snapshot, None).ends_with("\nThe books balance."));
     snapshot.books.flows.seen = 1;
-    let json = summary::json(&snapshot);
+    let json = json(&snapshot);
     assert_eq!(json["balanced"], false);
     assert!(json["imbalance"].as_str().expect("a sentence").contains("flows.seen"));
-    assert!(!summary::text(&snapshot).contains("The books balance."));
+    assert!(!summary::text(&snapshot, None).contains("The books balance."));
 }
 
 #[test]
@@ -195,9 +212,93 @@ fn the_text_names_only_what_happened() {
     snapshot.books.flows.seen = 3;
     snapshot.books.flows.mirrored = 1;
     snapshot.books.flows.skipped.add(Skipped::NoPort, 2);
-    let text = summary::text(&snapshot);
+    let text = summary::text(&snapshot, None);
     assert!(text.contains("flows     seen 3, mirrored 1, skipped 2 (no_port 2), open 0"), "{text}");
     assert!(!text.contains("aborted"), "{text}");
+}
+
+/// Two endpoints: one that differs, and one whose shadow is gone.
+fn compared() -> Compared {
+    let mut compared = Compared::default();
+    let differs = exchange("/items/1", Ok(response(200, "", 4)), Ok(response(503, "", 30)));
+    let lost = exchange("/items/2", Ok(response(200, "", 4)), Err(Unpaired::Closed));
+    let found = [("status", Kind::Primitive, false), ("header.x-id", Kind::Primitive, true)];
+    for (exchange, verdict, found) in
+        [(&differs, Verdict::Status, &found[..]), (&lost, Verdict::Missing, &[])]
+    {
+        let comparison = comparison(verdict, found);
+        compared.add(exchange, &comparison);
+    }
+    let mut written = Written { offered: 2, written: 1, ..Written::default() };
+    written.dropped.add(Dropped::StorageFull, 1);
+    compared.report = Some(written);
+    compared
+}
+
+#[test]
+fn both_legs_are_in_the_metrics() {
+    let mut snapshot = snapshot();
+    snapshot.sessions = 5;
+    let text = render(&snapshot, Some(compared()));
+    let endpoint = "endpoint=\"GET /items/{id}\"";
+    for line in [
+        "connections{leg=\"production\"} 11".to_owned(),
+        "connections{leg=\"shadow\"} 5".to_owned(),
+        "requests_total{leg=\"production\",http_request_method=\"GET\",\
+         http_response_status_code=\"200\"} 2"
+            .to_owned(),
+        "requests_total{leg=\"shadow\",http_request_method=\"GET\",\
+         http_response_status_code=\"503\"} 1"
+            .to_owned(),
+        format!("request_duration_seconds_count{{leg=\"production\",{endpoint}}} 2"),
+        format!("request_duration_seconds_bucket{{le=\"0.025\",leg=\"shadow\",{endpoint}}} 0"),
+        format!("request_duration_seconds_bucket{{le=\"0.05\",leg=\"shadow\",{endpoint}}} 1"),
+        format!("comparisons_total{{{endpoint},result=\"status\"}} 1"),
+        format!("comparisons_total{{{endpoint},result=\"missing\"}} 1"),
+        format!("comparisons_total{{{endpoint},result=\"match\"}} 0"),
+        format!("field_differences_total{{{endpoint},kind=\"primitive\",control=\"raw\"}} 2"),
+        format!("field_differences_total{{{endpoint},kind=\"primitive\",control=\"noise\"}} 1"),
+        "dropped_total{stage=\"report\",reason=\"storage_full\"} 1".to_owned(),
+        "dropped_total{stage=\"capture\",reason=\"ring_full\"} 0".to_owned(),
+        "shadow_lag_seconds_count 1".to_owned(),
+    ] {
+        assert!(text.contains(&format!("\nshadowtap_{line}\n")), "{line} is not in\n{text}");
+    }
+}
+
+#[test]
+fn the_comparison_is_in_the_summary() {
+    let compared = compared();
+    let outcome =
+        Outcome { conditions: vec![("missing>0".into(), Some("missing>0: 1 of 2".into()))] };
+    let summary = summary::json(&snapshot(), Some(&compared), &outcome);
+    let flat = flatten(&summary);
+    for (key, number) in [
+        ("comparisons.exchanges", 2.0),
+        ("comparisons.mismatches", 2.0),
+        ("comparisons.verdicts.status", 1.0),
+        ("comparisons.verdicts.match", 0.0),
+        ("comparisons.statuses.200.503", 1.0),
+        ("comparisons.statuses.200.none", 1.0),
+        ("comparisons.duration_seconds.shadow.count", 1.0),
+        ("report.written", 1.0),
+        ("report.dropped.storage_full", 1.0),
+    ] {
+        assert_eq!(flat.get(key), Some(&number), "{key}: {summary:#}");
+    }
+    assert_eq!(summary["comparisons"]["worst"][0]["endpoint"], "GET /items/{id}");
+    assert_eq!(summary["fail_on"][0]["failed"], true);
+    let text = summary::text(&snapshot(), Some(&compared));
+    for line in [
+        "\ncompared  exchanges 2 (missing 1, status 1), mismatch 100.00%",
+        "\nstatuses  200 became none 1, 200 became 503 1",
+        "\nmismatch  GET /items/{id}: 2 of 2",
+        "\nreport    lines 1, lost 1",
+    ] {
+        assert!(text.contains(line), "{line} is not in\n{text}");
+    }
+    let error = outcome.into_result().expect_err("it failed");
+    assert_eq!(error.to_string(), "--fail-on missing>0: 1 of 2");
 }
 
 #[test]

@@ -17,8 +17,10 @@
 
 mod access_log;
 mod books;
+mod browser;
 mod cleanup;
 mod content;
+pub mod contrib;
 mod curl;
 mod digest;
 mod host;
@@ -28,6 +30,7 @@ mod mirror;
 mod net;
 mod nginx;
 mod process;
+mod prometheus;
 mod redis;
 mod relay;
 mod script;
@@ -38,6 +41,7 @@ mod wrk;
 
 pub use access_log::{Differences, Entry, check_against_client, compare};
 pub use books::Books;
+pub use browser::Browser;
 pub use cleanup::sweep;
 pub use content::{bytes as content, sha256_hex};
 pub use curl::curl;
@@ -49,6 +53,7 @@ pub use mirror::{Ended, Mirror, binary, reasons, sum_metric};
 pub use net::{Lab, Topology};
 pub use nginx::Nginx;
 pub use process::Process;
+pub use prometheus::{Prometheus, lint as lint_metrics};
 pub use redis::Redis;
 pub use relay::Relay;
 pub use script::{Behaviour, ScriptedServer};

@@ -90,6 +90,12 @@ impl Mirror {
         Ok(mirror)
     }
 
+    /// Where it listens, on its host.
+    #[must_use]
+    pub fn listen(&self) -> String {
+        format!("127.0.0.1:{}", self.listen)
+    }
+
     /// `/healthz` answers 200.
     #[must_use]
     pub fn is_healthy(&self) -> bool {

@@ -50,7 +50,15 @@ impl Nginx {
     /// # Errors
     /// As [`Nginx::start`].
     pub fn start_on(host: &Host, port: u16) -> Result<Self> {
-        Self::start_with(host, port, "")
+        Self::start_with(host, port, "", "")
+    }
+
+    /// The same on port 80 with further locations, as nginx's configuration has them.
+    ///
+    /// # Errors
+    /// As [`Nginx::start`].
+    pub fn start_with_locations(host: &Host, locations: &str) -> Result<Self> {
+        Self::start_with(host, 80, "", locations)
     }
 
     /// The same on port 80, where each connection begins with a PROXY protocol header.
@@ -58,10 +66,10 @@ impl Nginx {
     /// # Errors
     /// As [`Nginx::start`].
     pub fn start_behind_proxy(host: &Host) -> Result<Self> {
-        Self::start_with(host, 80, "proxy_protocol")
+        Self::start_with(host, 80, "proxy_protocol", "")
     }
 
-    fn start_with(host: &Host, port: u16, listen: &str) -> Result<Self> {
+    fn start_with(host: &Host, port: u16, listen: &str, locations: &str) -> Result<Self> {
         let prefix = host.folder().join(format!("nginx-{port}"));
         fs::create_dir_all(prefix.join("files")).context("make nginx's folder")?;
         for (name, offset, len) in FILES {
@@ -69,7 +77,8 @@ impl Nginx {
         }
         let digest = DigestServer::start(&prefix.join("digest.sock"))?;
         let config = prefix.join("nginx.conf");
-        fs::write(&config, configuration(&prefix, port, listen)).context("write nginx.conf")?;
+        fs::write(&config, configuration(&prefix, port, listen, locations))
+            .context("write nginx.conf")?;
         let mut command = host.command("nginx");
         command.arg("-p").arg(&prefix).arg("-c").arg(&config);
         command.arg("-e").arg(prefix.join("error.log"));
@@ -160,7 +169,7 @@ impl Drop for Nginx {
     }
 }
 
-fn configuration(prefix: &Path, port: u16, listen: &str) -> String {
+fn configuration(prefix: &Path, port: u16, listen: &str, locations: &str) -> String {
     let prefix = prefix.display();
     format!(
         r#"user root;
@@ -195,6 +204,7 @@ http {{
         listen {port} default_server backlog=4096 {listen};
         listen [::]:{port} default_server backlog=4096 {listen};
         location / {{ }}
+{locations}
         location /slow/ {{
             limit_rate 256k;
             alias {prefix}/files/;

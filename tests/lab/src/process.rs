@@ -53,6 +53,12 @@ impl Process {
         kib.unwrap_or(0) * 1_024
     }
 
+    /// The file that has its standard output.
+    #[must_use]
+    pub fn stdout_file(&self) -> PathBuf {
+        self.stdout.clone()
+    }
+
     /// What it has written to standard output until now.
     #[must_use]
     pub fn stdout(&self) -> String {

@@ -4,8 +4,8 @@ use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 use aya::programs::{TestRun as _, TestRunOptions};
-use shadow_common::{Address, GuardRule, RecordHeader, ServiceKey, ShadowKey};
-use shadow_user::kernel::{KernelCounters, LoadOptions, Programs, Rings};
+use shadow_common::{Address, FlowKey, FlowRule, GuardRule, RecordHeader, ServiceKey, ShadowKey};
+use shadow_user::kernel::{KernelCounters, LoadOptions, Programs, ResponseOptions, Rings};
 
 /// "Go on with the next program."
 pub const NEXT: i32 = -1;
@@ -33,8 +33,17 @@ impl Bench {
     }
 
     pub fn with_rings(bytes: u32) -> Self {
-        let options =
-            LoadOptions { requests_bytes: bytes, replies_bytes: bytes, ..LoadOptions::default() };
+        Self::load(bytes, Some(ResponseOptions { bytes, flows: 1 }))
+    }
+
+    /// Without comparing, or with.
+    pub fn load(bytes: u32, responses: Option<ResponseOptions>) -> Self {
+        let options = LoadOptions {
+            requests_bytes: bytes,
+            replies_bytes: bytes,
+            responses,
+            ..LoadOptions::default()
+        };
         let mut programs = Programs::load(options).unwrap();
         let rings = programs.take_rings().unwrap().unwrap();
         Self { programs, rings }
@@ -61,7 +70,19 @@ impl Bench {
         self.programs.set_guard_rules(&[(shadow, GuardRule::foreign())]).unwrap();
     }
 
-    /// Runs `tap` or `guard` once. The packet must come out as it went in.
+    /// Says what is wanted of production's answers in a flow.
+    pub fn want(&mut self, client: &str, production: &str, rule: FlowRule) {
+        let (client, production) = (key(client), key(production));
+        let flow = FlowKey {
+            client: client.address,
+            production: production.address,
+            client_port: client.port,
+            production_port: production.port,
+        };
+        self.programs.set_flow_rule(&flow, rule).unwrap();
+    }
+
+    /// Runs a program once. The packet must come out as it went in.
     pub fn run(&mut self, program: &'static str, frame: &[u8]) -> Run {
         let before = self.programs.counters().unwrap();
         let verdict = self.verdict(program, frame);
@@ -132,7 +153,14 @@ pub fn counted(before: &KernelCounters, after: &KernelCounters) -> Vec<&'static 
     let tap = after.tap.iter().map(|(counter, n)| (counter.label(), n - before.tap.get(counter)));
     let guard =
         after.guard.iter().map(|(counter, n)| (counter.label(), n - before.guard.get(counter)));
-    tap.chain(guard).flat_map(|(label, n)| std::iter::repeat_n(label, n as usize)).collect()
+    let responses = after
+        .responses
+        .iter()
+        .map(|(counter, n)| (counter.label(), n - before.responses.get(counter)));
+    tap.chain(guard)
+        .chain(responses)
+        .flat_map(|(label, n)| std::iter::repeat_n(label, n as usize))
+        .collect()
 }
 
 fn key(service: &str) -> ServiceKey {

@@ -11,6 +11,7 @@ mod frames;
 mod guard;
 mod live;
 mod tap;
+mod tap_out;
 
 use shadow_user::kernel::{LoadOptions, Programs};
 

@@ -140,7 +140,7 @@ impl World {
                 0 => self.engine.note_capture_loss(self.now),
                 1 => self.engine.stop_capture(self.now),
                 2 => self.engine.handle_capture(&[a, b, c], self.now, self.now),
-                3 => self.engine.handle_reply(&[a, b, c], self.now),
+                3 => self.engine.handle_reply(&[a, b, c], self.now, self.now),
                 4 => self.packet_too_big(u16::from(b) * 8),
                 5 => self.now += Duration::from_secs(u64::from(b) * 20),
                 _ => self.healthy ^= true,
@@ -265,7 +265,7 @@ impl World {
         }
         let mut packet = Vec::new();
         emit(shadow, mirror, &reply, [payload, &[]], &mut packet);
-        self.engine.handle_reply(&packet, self.now);
+        self.engine.handle_reply(&packet, self.now, self.now);
     }
 
     /// Sends something that has to do with the last packet, but not much.
@@ -295,7 +295,7 @@ impl World {
         });
         let mut packet = Vec::new();
         emit(shadow, mirror, &reply, [&ANSWER[..usize::from(b) % ANSWER.len()], &[]], &mut packet);
-        self.engine.handle_reply(&packet, self.now);
+        self.engine.handle_reply(&packet, self.now, self.now);
     }
 
     /// A router's word that the last packet was too long.
@@ -314,6 +314,6 @@ impl World {
         packet[26..28].copy_from_slice(&mtu.to_be_bytes());
         super::wire::fix_header(&mut packet);
         super::wire::fix_icmp(&mut packet);
-        self.engine.handle_reply(&packet, self.now);
+        self.engine.handle_reply(&packet, self.now, self.now);
     }
 }

@@ -3,7 +3,17 @@
 use std::borrow::Cow;
 use std::io::Read;
 
-use super::Opaque;
+use super::{Bounds, Opaque, fields};
+use crate::exchange::{Body, Head};
+
+/// A whole body as it was before its content codings, for a reader; none where it was not kept whole
+/// or cannot be decoded within the bounds.
+#[must_use]
+pub fn decoded<'a>(head: &Head, body: &'a Body, bounds: &Bounds) -> Option<Cow<'a, [u8]>> {
+    let encoding = fields::list(head, "content-encoding");
+    let whole = body.is_whole().then_some(&*body.kept)?;
+    decode(whole, &encoding, bounds.decoded, bounds.codings).ok()
+}
 
 /// The body as it was before its `Content-Encoding` (RFC 9110, 8.4), of at most `max` octets behind
 /// each of at most `codings` codings.

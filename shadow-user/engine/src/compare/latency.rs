@@ -56,6 +56,13 @@ impl Latency {
         Duration::from_micros(self.0.max())
     }
 
+    /// Every time that was recorded, as far as times are told apart, with its count; in order.
+    pub fn recorded(&self) -> impl Iterator<Item = (Duration, u64)> + '_ {
+        self.0.iter_recorded().map(|step| {
+            (Duration::from_micros(step.value_iterated_to()), step.count_since_last_iteration())
+        })
+    }
+
     /// How many took at most so long.
     #[must_use]
     pub fn up_to(&self, time: Duration) -> u64 {

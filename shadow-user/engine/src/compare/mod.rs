@@ -26,6 +26,7 @@ mod tests;
 mod verdict;
 
 pub use comparer::Comparer;
+pub use content::decoded;
 pub use endpoint::{Endpoints, OTHER, Route};
 pub use fail_on::{FailOn, Metric};
 pub use ignore::Ignore;

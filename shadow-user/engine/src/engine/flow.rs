@@ -39,6 +39,16 @@ impl FlowKey {
         }
     }
 
+    /// The key of the flow to which a packet of production's belongs.
+    pub(crate) fn of_answer(packet: &Packet<'_>) -> Self {
+        let Packet { source, destination, .. } = packet;
+        Self {
+            client: mapped(*destination),
+            production: mapped(*source),
+            ports: [destination.port(), source.port()],
+        }
+    }
+
     /// A key from its parts: addresses of client and production, and their ports.
     #[cfg(test)]
     pub(crate) fn new(client: IpAddr, production: IpAddr, ports: [u16; 2]) -> Self {

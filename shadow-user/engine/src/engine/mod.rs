@@ -1,19 +1,23 @@
 //! Every flow of one worker, and what the worker drives.
 
+mod answer;
 mod flow;
 mod table;
 mod timers;
 
-use std::collections::VecDeque;
+use std::collections::{HashMap, VecDeque};
 use std::net::SocketAddr;
 
+use crate::answers::{Order, Trailing};
 use crate::books::{Aborted, Books, IgnoredPacket, IgnoredReply, Skipped};
 use crate::circuit::{Admission, Circuit};
 use crate::client::{self, Client, Offer};
 use crate::config::EngineConfig;
-use crate::engine::flow::{Ended, Flow, FlowKey, SeededHash, Stage, Syn};
+use crate::engine::flow::{Ended, Flow, Stage, Syn};
+pub(crate) use crate::engine::flow::{FlowKey, SeededHash};
 use crate::engine::table::Table;
 use crate::engine::timers::{FlowId, Timers};
+use crate::exchange::Exchange;
 use crate::http::{Recognition, looks_like_request};
 use crate::iss::{Secret, iss};
 use crate::session::{Opening, Session};
@@ -28,6 +32,9 @@ const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(75);
 /// RSTs for connections that the mirror does not know, kept until they are sent.
 const MAX_RESETS: usize = 256;
 
+/// When memory but for this fraction is taken, exchanges are given up, before any session is.
+const COMPARING_SHARE: usize = 8;
+
 /// Spreads clients over a pool: the same on every host and in every run.
 const POOL_KEY: Secret = *b"shadowtap's pool";
 
@@ -35,11 +42,13 @@ const POOL_KEY: Secret = *b"shadowtap's pool";
 ///
 /// Driven from outside, without a clock or a socket of its own. In any order:
 /// [`handle_capture`](Self::handle_capture), [`handle_reply`](Self::handle_reply),
+/// [`handle_response`](Self::handle_response),
 /// [`note_capture_loss`](Self::note_capture_loss) and, when
 /// [`poll_timeout`](Self::poll_timeout) has passed,
 /// [`handle_timeout`](Self::handle_timeout). After any of these,
 /// [`poll_transmit`](Self::poll_transmit) until it returns false, then
-/// `poll_timeout` anew. To end: [`stop_capture`](Self::stop_capture), go on until
+/// `poll_timeout` anew; and [`poll_order`](Self::poll_order) and
+/// [`poll_exchange`](Self::poll_exchange) until they return `None`. To end: [`stop_capture`](Self::stop_capture), go on until
 /// [`is_drained`](Self::is_drained), then [`finish`](Self::finish).
 ///
 /// `now` must never go backwards.
@@ -54,9 +63,15 @@ pub struct Engine {
     /// Flows that may have packets to send.
     ready: VecDeque<FlowId>,
     resets: VecDeque<(SocketAddr, Segment<'static>)>,
+    /// The flow whose session awaits production's answers, its key listed or not.
+    answering: HashMap<FlowKey, FlowId, SeededHash>,
+    trailing: Trailing,
+    exchanges: VecDeque<Exchange>,
+    orders: VecDeque<Order>,
     memory: usize,
     last_loss: Option<Instant>,
     stopped: bool,
+    finished: bool,
     books: Books,
 }
 
@@ -73,9 +88,14 @@ impl Engine {
             timers: Timers::default(),
             ready: VecDeque::new(),
             resets: VecDeque::new(),
+            answering: HashMap::with_hasher(hash),
+            trailing: Trailing::new(hash),
+            exchanges: VecDeque::new(),
+            orders: VecDeque::new(),
             memory: 0,
             last_loss: None,
             stopped: false,
+            finished: false,
             books: Books::default(),
             config,
         }
@@ -98,10 +118,10 @@ impl Engine {
 
     /// Takes a packet that the guard copied, from its IP header on: a segment of the
     /// shadow, or an ICMP error about a segment of ours.
-    pub fn handle_reply(&mut self, packet: &[u8], now: Instant) {
+    pub fn handle_reply(&mut self, packet: &[u8], captured_at: Instant, now: Instant) {
         self.books.replies.captured += 1;
         let ignored = match Packet::parse(packet) {
-            Ok(packet) => self.reply(&packet, now),
+            Ok(packet) => self.reply(&packet, captured_at, now),
             Err(Malformed::Checksum | Malformed::IpChecksum) => Some(IgnoredReply::Checksum),
             Err(_) => match IcmpError::parse(packet) {
                 Ok(error) => self.icmp(&error, now),
@@ -129,12 +149,13 @@ impl Engine {
             flow.armed = Instant::NEVER;
             self.advance(id, now);
         }
+        self.give_up_trailing(now);
     }
 
     /// When [`Self::handle_timeout`] is due.
     #[must_use]
     pub fn poll_timeout(&self) -> Option<Instant> {
-        self.timers.next()
+        [self.timers.next(), self.trailing.poll_timeout()].into_iter().flatten().min()
     }
 
     /// Appends the next whole IP packet for the shadow to `buffer`; false when there is none.
@@ -193,6 +214,7 @@ impl Engine {
     /// Resets whatever is still open; the last packets are to be polled after it.
     pub fn finish(&mut self, now: Instant) {
         self.stopped = true;
+        self.finished = true;
         for id in self.flows.ids() {
             match self.flows.get_mut(id).map(|flow| &mut flow.stage) {
                 Some(Stage::Handshake(_)) => self.skip(id, Skipped::Handshake, now),
@@ -204,6 +226,7 @@ impl Engine {
                 None => {}
             }
         }
+        self.settle_trailing();
     }
 
     /// The books as they stand.
@@ -212,10 +235,16 @@ impl Engine {
         &self.books
     }
 
+    /// Open sessions with the shadow.
+    #[must_use]
+    pub fn sessions(&self) -> usize {
+        self.flows.sessions()
+    }
+
     /// Octets that all flows together buffer.
     #[must_use]
     pub fn memory(&self) -> usize {
-        self.memory
+        self.memory + self.trailing.memory()
     }
 
     fn capture(
@@ -351,14 +380,19 @@ impl Engine {
         None
     }
 
-    fn reply(&mut self, packet: &Packet<'_>, now: Instant) -> Option<IgnoredReply> {
+    fn reply(
+        &mut self,
+        packet: &Packet<'_>,
+        captured_at: Instant,
+        now: Instant,
+    ) -> Option<IgnoredReply> {
         let Some(id) = self.session_at(packet.destination) else {
             self.reset(packet);
             return Some(IgnoredReply::NoSession);
         };
         let Self { flows, books, .. } = self;
         if let Some(Flow { stage: Stage::Open(session), .. }) = flows.get_mut(id) {
-            session.handle_reply(&packet.segment, now, books);
+            session.handle_reply(&packet.segment, captured_at, now, books);
         }
         self.advance(id, now);
         None
@@ -483,6 +517,7 @@ impl Engine {
             flow.probe = probe;
         }
         self.flows.list_local(id);
+        self.expect_answers(id, now);
         self.advance(id, now);
     }
 
@@ -528,13 +563,21 @@ impl Engine {
             session.abort(Aborted::Idle);
         }
         session.advance(now, *last_loss, config, books);
+        if self.memory > config.memory_limit - config.memory_limit / COMPARING_SHARE {
+            self.shed_answers(id);
+        }
+        self.collect(id);
+        let Self { flows, books, .. } = self;
+        let Some(flow) = flows.get_mut(id) else { return };
+        let Stage::Open(session) = &mut flow.stage else { return };
         if let Some(sign) = session.take_sign() {
             books.circuit.opened += u64::from(self.circuit.hear(sign, flow.probe, now));
         }
         books.circuit.open = self.circuit.is_open();
-        let memory = session.memory();
-        self.memory = self.memory + memory - flow.accounted;
-        flow.accounted = memory;
+        self.account(id);
+        let Self { flows, books, config, last_loss, .. } = self;
+        let Some(flow) = flows.get_mut(id) else { return };
+        let Stage::Open(session) = &mut flow.stage else { return };
         if self.memory > config.memory_limit {
             session.abort(Aborted::Memory);
         }
@@ -567,6 +610,7 @@ impl Engine {
     /// Ends a flow that has no session.
     fn skip(&mut self, id: FlowId, reason: Skipped, now: Instant) {
         self.books.flows.skipped.add(reason, 1);
+        self.want_no_answers(id, reason);
         self.unlist(id, Some(now));
         self.remove(id);
     }
@@ -584,13 +628,25 @@ impl Engine {
             self.circuit.probe_ended(now);
         }
         let local = session.local();
-        if *listed {
+        let listed = *listed;
+        session.end_answers(end, now);
+        self.leave_answers(id, now);
+        if listed {
             self.unlist(id, Some(now));
         }
         if let Some(local) = local {
             self.sources.give(local);
         }
         self.remove(id);
+    }
+
+    /// Brings the account of a flow's memory up to date.
+    fn account(&mut self, id: FlowId) {
+        let Some(flow) = self.flows.get_mut(id) else { return };
+        let Stage::Open(session) = &flow.stage else { return };
+        let memory = session.memory();
+        self.memory = self.memory + memory - flow.accounted;
+        flow.accounted = memory;
     }
 
     fn insert(&mut self, key: FlowKey, stage: Stage, now: Instant) -> FlowId {

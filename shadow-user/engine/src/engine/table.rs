@@ -41,6 +41,11 @@ impl Table {
         self.flows.len()
     }
 
+    /// How many flows have a session that the shadow knows.
+    pub(crate) fn sessions(&self) -> usize {
+        self.by_local.len()
+    }
+
     /// Adds a flow that `key` leads to from now on.
     pub(crate) fn insert(&mut self, key: FlowKey, stage: Stage, now: Instant) -> FlowId {
         let index = self.flows.insert(Flow::new(key, stage, now));

@@ -6,10 +6,12 @@ mod stream;
 
 use std::net::SocketAddr;
 
+use crate::answers::{Answer, Answers, Heard, Want};
 use crate::books::{Aborted, Books, FlowEnd, IgnoredPacket, Skipped};
 use crate::circuit::Sign;
 use crate::client::{self, Client, Event, Unreachable};
 use crate::config::EngineConfig;
+use crate::exchange::{Depth, Exchange, Unpaired};
 use crate::reassembly::{Delivery, Outcome, QueueError, Reassembler};
 use crate::seq::SeqNum;
 use crate::session::gate::{Close, Gate, GatePolicy};
@@ -61,6 +63,12 @@ pub(crate) struct Session {
     shadow_closed: bool,
     /// What was last seen of the shadow's health, until it is taken.
     sign: Option<Sign>,
+    /// None when answers are not compared, or not any more.
+    answers: Option<Box<Answers>>,
+    /// When the shadow's last segment was captured.
+    replied_at: Instant,
+    /// Octets of the stream, additions included, that went to the shadow at least once.
+    sent: u64,
 }
 
 impl Session {
@@ -76,7 +84,14 @@ impl Session {
             let write = |bytes: &[u8]| client.write(bytes);
             Shape::new(config.client_address, opening.client, opening.production, write)
         });
+        let limits = config.exchanges;
+        let compares = limits.depth != Depth::Off && client.is_some();
+        let answers =
+            compares.then(|| Answers::new(limits, opening.client, opening.production, opening.ack));
         Self {
+            answers: answers.map(Box::new),
+            replied_at: now,
+            sent: 0,
             shape: shape.map(Box::new),
             reassembler: Reassembler::new(opening.first, config.flow_limit),
             stream: Stream::default(),
@@ -113,10 +128,13 @@ impl Session {
         if self.closed {
             return Some(IgnoredPacket::FlowEnded);
         }
-        let Self { reassembler, stream, gate, client, shape, production, .. } = self;
+        let Self { reassembler, stream, gate, client, shape, production, answers, .. } = self;
         let outcome = reassembler.insert(segment, captured_at, &mut |delivery: Delivery<'_>| {
             let acknowledged = advance_ack(production, delivery.ack);
             let Delivery { bytes, captured_at, .. } = delivery;
+            if let Some(answers) = answers {
+                answers.requested(bytes, captured_at);
+            }
             stream.push(bytes, acknowledged, captured_at, gate, shape.as_deref_mut(), books);
             match (client.as_mut(), shape.as_deref_mut()) {
                 (Some(client), Some(shape)) => shape.push(bytes, |bytes| client.write(bytes)),
@@ -143,6 +161,9 @@ impl Session {
         if matches!(outcome, Ok(Outcome::Advanced | Outcome::Queued | Outcome::Empty)) {
             advance_ack(&mut self.production, segment.ack);
         }
+        if let Some(answers) = &mut self.answers {
+            answers.hear(Some(self.reassembler.rcv_nxt()));
+        }
         if let Some(end) = self.reassembler.finished() {
             let close = match end {
                 crate::reassembly::End::Fin => Close::Fin,
@@ -154,10 +175,57 @@ impl Session {
         None
     }
 
-    /// Takes a segment of the shadow.
-    pub(crate) fn handle_reply(&mut self, segment: &Segment<'_>, now: Instant, books: &mut Books) {
-        let Self { client: Some(client), stream, gate, .. } = self else { return };
-        client.handle_segment(segment, now, &mut |bytes| stream.answered(bytes, now, gate, books));
+    /// Takes a segment of the shadow, captured at `captured_at`.
+    pub(crate) fn handle_reply(
+        &mut self,
+        segment: &Segment<'_>,
+        captured_at: Instant,
+        now: Instant,
+        books: &mut Books,
+    ) {
+        let Self { client: Some(client), stream, gate, answers, .. } = self else { return };
+        client.handle_segment(segment, now, &mut |bytes| {
+            stream.answered(bytes, now, gate, books);
+            if let Some(answers) = answers {
+                answers.shadow_answered(bytes, captured_at);
+            }
+        });
+        self.replied_at = captured_at;
+    }
+
+    /// Takes a segment of production; `None` when answers are not compared.
+    pub(crate) fn handle_answer(&mut self, answer: &Answer<'_>) -> Option<Heard> {
+        // A client that goes on after its session was closed is not followed.
+        let is_followed = !self.closed || self.reassembler.finished().is_some();
+        let heard = is_followed.then(|| self.reassembler.rcv_nxt());
+        Some(self.answers.as_mut()?.handle_answer(answer, heard))
+    }
+
+    /// What is to be copied of production's answers, once it has changed.
+    pub(crate) fn take_want(&mut self) -> Option<Want> {
+        self.answers.as_mut()?.take_want()
+    }
+
+    /// The next exchange.
+    pub(crate) fn poll_exchange(&mut self) -> Option<Exchange> {
+        self.answers.as_mut()?.poll()
+    }
+
+    /// Answers that the session has no more to do with.
+    pub(crate) fn take_answers(&mut self) -> Option<Box<Answers>> {
+        self.answers.take()
+    }
+
+    /// Tells the exchanges that the session has ended so.
+    pub(crate) fn end_answers(&mut self, end: FlowEnd, now: Instant) {
+        if let Some(answers) = &mut self.answers {
+            let reason = match end {
+                FlowEnd::Mirrored | FlowEnd::Skipped(_) => Unpaired::Closed,
+                FlowEnd::Aborted(_) => Unpaired::Aborted,
+            };
+            answers.shadow_ended(reason, now);
+            answers.hear(None);
+        }
     }
 
     /// Takes an ICMP error about this session.
@@ -188,6 +256,9 @@ impl Session {
         config: &EngineConfig,
         books: &mut Books,
     ) {
+        if let Some(answers) = &mut self.answers {
+            answers.advance(now);
+        }
         if self.end.is_some() {
             return;
         }
@@ -213,6 +284,9 @@ impl Session {
                 }
                 Event::PeerClosed => {
                     self.shadow_closed = true;
+                    if let Some(answers) = &mut self.answers {
+                        answers.shadow_ended(Unpaired::Closed, self.replied_at);
+                    }
                     self.stream.shadow_closed(&mut self.gate, books);
                 }
                 Event::Closed(close) => {
@@ -341,7 +415,8 @@ impl Session {
             let early = since + KNOWN_LOSS_HOLE;
             if now < early { early } else { since + config.hole_timeout }
         });
-        [client, self.gate.poll_timeout(), hole].into_iter().flatten().min()
+        let answers = self.answers.as_ref().and_then(|answers| answers.poll_timeout());
+        [client, self.gate.poll_timeout(), hole, answers].into_iter().flatten().min()
     }
 
     /// Appends the next packet for the shadow to `buffer`, if there is one; whether it
@@ -351,8 +426,21 @@ impl Session {
         let (local, shadow, nxt) = (client.local(), client.remote(), client.snd_nxt());
         let outgoing = client.poll_transmit(now)?;
         let Segment { seq, flags, .. } = outgoing.segment;
-        let again = (outgoing.payload_len() > 0 || flags.syn || flags.fin) && seq.before(nxt);
+        let len = outgoing.payload_len();
+        let again = (len > 0 || flags.syn || flags.fin) && seq.before(nxt);
         wire::emit(local, shadow, &outgoing.segment, outgoing.payload, buffer);
+        if let Some(answers) = &mut self.answers
+            && len > 0
+        {
+            // A packet's length; of what goes again, only what lies behind `nxt` is new.
+            let ahead = (seq + len as u32).distance(nxt);
+            if let Ok(new @ 1..) = u64::try_from(ahead) {
+                self.sent += new;
+                let sent = self.sent;
+                let offset = self.shape.as_ref().map_or(sent, |shape| shape.covered(sent));
+                answers.forwarded(offset, now);
+            }
+        }
         Some(again)
     }
 
@@ -364,6 +452,7 @@ impl Session {
             + self.gate.memory()
             + self.shape.as_ref().map_or(0, |shape| shape.memory())
             + self.client.as_ref().map_or(0, Client::memory)
+            + self.answers.as_ref().map_or(0, |answers| answers.memory())
     }
 
     /// Files what the shadow has acknowledged by now.

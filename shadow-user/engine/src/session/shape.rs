@@ -150,6 +150,19 @@ impl Shape {
         sent - self.acknowledged
     }
 
+    /// The same of octets that need not be acknowledged; may go back from call to call.
+    pub(crate) fn covered(&self, sent: u64) -> u64 {
+        let mut added = self.acknowledged;
+        for one in &self.additions {
+            let begin = one.at + added;
+            if sent < begin + one.len {
+                return one.at.min(sent - added);
+            }
+            added += one.len;
+        }
+        sent - added
+    }
+
     /// Heap octets.
     pub(crate) fn memory(&self) -> usize {
         size_of::<Self>()

@@ -42,6 +42,8 @@ pub(super) struct Ip<'a> {
     pub protocol: u8,
     /// The upper layer's bytes: no link padding.
     pub payload: &'a [u8],
+    /// Octets at the packet's end that are not there.
+    pub missing: usize,
 }
 
 impl<'a> Ip<'a> {
@@ -65,6 +67,15 @@ impl<'a> Ip<'a> {
         }
     }
 
+    /// Reads a packet of which only the headers need be there.
+    pub fn parse_headers(bytes: &'a [u8]) -> Result<Self, Malformed> {
+        match bytes.first().map(|byte| byte >> 4) {
+            Some(4) => Self::parse_v4(bytes, Extent::Headers),
+            Some(6) => Self::parse_v6(bytes, Extent::Headers),
+            _ => Err(Malformed::Version),
+        }
+    }
+
     fn parse_v4(bytes: &'a [u8], extent: Extent) -> Result<Self, Malformed> {
         let view = Ipv4Packet::new(bytes).ok_or(Malformed::Truncated)?;
         let header_len = usize::from(view.get_header_length()) * 4;
@@ -72,7 +83,7 @@ impl<'a> Ip<'a> {
             return Err(Malformed::IpHeaderLength);
         }
         let header = bytes.get(..header_len).ok_or(Malformed::Truncated)?;
-        if extent == Extent::Whole && !Sum::default().bytes(header).is_intact() {
+        if extent != Extent::Quoted && !Sum::default().bytes(header).is_intact() {
             return Err(Malformed::IpChecksum);
         }
         let len = extent.end(usize::from(view.get_total_length()), 0, bytes.len())?;
@@ -86,6 +97,7 @@ impl<'a> Ip<'a> {
             destination: view.get_destination().into(),
             protocol: view.get_next_level_protocol().0,
             payload,
+            missing: usize::from(view.get_total_length()).saturating_sub(bytes.len()),
         })
     }
 
@@ -100,6 +112,8 @@ impl<'a> Ip<'a> {
             destination: view.get_destination().into(),
             protocol,
             payload,
+            missing: (usize::from(view.get_payload_length()) + IPV6_HEADER_LEN)
+                .saturating_sub(bytes.len()),
         })
     }
 }
@@ -108,6 +122,7 @@ impl<'a> Ip<'a> {
 #[derive(Clone, Copy, Eq, PartialEq)]
 enum Extent {
     Whole,
+    Headers,
     Quoted,
 }
 
@@ -124,7 +139,7 @@ impl Extent {
         match self {
             Self::Whole if end > available => Err(Malformed::Truncated),
             Self::Whole => Ok(end),
-            Self::Quoted => Ok(end.min(available)),
+            Self::Headers | Self::Quoted => Ok(end.min(available)),
         }
     }
 }

@@ -78,7 +78,25 @@ impl<'a> Packet<'a> {
     /// # Errors
     /// What the production host's IP or TCP layer would drop unseen, by reason.
     pub fn parse(bytes: &'a [u8]) -> Result<Self, Malformed> {
-        let ip = Ip::parse(bytes)?;
+        Self::read(&Ip::parse(bytes)?)
+    }
+
+    /// The same, of which the payload may be missing: how many octets of it are. Then the checksum
+    /// cannot be looked at.
+    ///
+    /// # Errors
+    /// As [`Self::parse`]; [`Malformed::Truncated`] when some of the payload is there and some not.
+    pub fn parse_headers(bytes: &'a [u8]) -> Result<(Self, u32), Malformed> {
+        let ip = Ip::parse_headers(bytes)?;
+        let packet = Self::read(&ip)?;
+        if ip.missing != 0 && !packet.segment.payload.is_empty() {
+            return Err(Malformed::Truncated);
+        }
+        // Bounded by the length fields.
+        Ok((packet, ip.missing as u32))
+    }
+
+    fn read(ip: &Ip<'a>) -> Result<Self, Malformed> {
         if ip.protocol != protocol::TCP {
             return Err(Malformed::Protocol);
         }
@@ -89,7 +107,7 @@ impl<'a> Packet<'a> {
         }
         let (header, payload) =
             ip.payload.split_at_checked(header_len).ok_or(Malformed::DataOffset)?;
-        if !checksum_passes(&ip, view.get_checksum()) {
+        if ip.missing == 0 && !checksum_passes(ip, view.get_checksum()) {
             return Err(Malformed::Checksum);
         }
 

@@ -116,7 +116,7 @@ impl Mirror {
                     };
                     self.answer.clear();
                     emit(packet.destination, packet.source, &reset, [&[], &[]], &mut self.answer);
-                    self.engine.handle_reply(&self.answer, self.now);
+                    self.engine.handle_reply(&self.answer, self.now, self.now);
                     continue;
                 }
                 Shadow::Silent => continue,
@@ -140,7 +140,7 @@ impl Mirror {
             let payload = if segment.payload.is_empty() { &[] } else { ANSWER };
             self.answer.clear();
             emit(packet.destination, packet.source, &reply, [payload, &[]], &mut self.answer);
-            self.engine.handle_reply(&self.answer, self.now);
+            self.engine.handle_reply(&self.answer, self.now, self.now);
         }
     }
 

@@ -6,6 +6,7 @@
 
 #![expect(clippy::unwrap_used, reason = "a test says so by failing")]
 
+mod answers;
 mod script;
 mod stack;
 mod world;
@@ -13,6 +14,7 @@ mod world;
 use std::ops::Range;
 
 use script::{Dice, Script};
+use shadow_engine::exchange::Depth;
 use shadow_engine::time::Duration;
 use world::{Weather, World};
 
@@ -51,6 +53,8 @@ fn clear(dice: &mut Dice) -> Weather {
         client_duplicates: 0,
         client_late: 0,
         shadow_loss: 0,
+        answer_loss: 0,
+        requests_late: dice.chance(50),
         capture_loss: 0,
         longer_answers: dice.size(2_000) * usize::from(dice.chance(50)),
         shadow_thinks: Duration::from_micros(dice.below(50_000)),
@@ -65,6 +69,7 @@ fn converse(seed: u64, largest: u64, weather: impl Fn(&mut Dice) -> Weather) -> 
     let mut world = World::new(seed, weather, &scripts, |config| {
         // A client whose last segment was not captured is given up within the test's time.
         config.idle_timeout = Duration::from_secs(120);
+        config.exchanges.depth = [Depth::Off, Depth::Status, Depth::Body][seed as usize % 3];
     });
     let begin = world.now;
     let mut steps = 0;
@@ -89,6 +94,8 @@ fn converse(seed: u64, largest: u64, weather: impl Fn(&mut Dice) -> Weather) -> 
         world.now.since(begin),
         world.engine.books()
     );
+    world.engine.finish(world.now);
+    world.exchanges.extend(std::iter::from_fn(|| world.engine.poll_exchange()));
     world.engine.books().check(true).unwrap();
     assert_eq!(world.engine.memory(), 0);
     world

@@ -1,11 +1,13 @@
 //! A client, production, the engine beside it, and a shadow, in virtual time.
 
 use std::cmp::Reverse;
-use std::collections::{BinaryHeap, VecDeque};
+use std::collections::{BinaryHeap, HashMap, VecDeque};
 use std::net::{IpAddr, SocketAddr};
 
+use shadow_engine::exchange::Exchange;
 use shadow_engine::time::{Duration, Instant};
-use shadow_engine::{Engine, EngineConfig};
+use shadow_engine::wire::Packet;
+use shadow_engine::{Engine, EngineConfig, Want};
 use smoltcp::iface::SocketHandle;
 use smoltcp::socket::tcp;
 
@@ -38,6 +40,10 @@ pub struct Weather {
     pub capture_loss: u64,
     /// The shadow's answer is so many octets longer.
     pub longer_answers: usize,
+    /// Percent of production's packets of which there is no copy.
+    pub answer_loss: u64,
+    /// Requests are read only after the answers that were captured at the same time.
+    pub requests_late: bool,
     /// How long the shadow thinks.
     pub shadow_thinks: Duration,
     pub buffer: usize,
@@ -95,6 +101,13 @@ pub struct World {
     dice: Dice,
     weather: Weather,
     pub lost_capture: bool,
+    late: VecDeque<Vec<u8>>,
+    /// What the engine wants of production's answers, by client.
+    wants: HashMap<SocketAddr, Want>,
+    /// Answers of which only the headers were copied.
+    pub abridged: u64,
+    pub lost_answers: u64,
+    pub exchanges: Vec<Exchange>,
 }
 
 pub const SHADOW: &str = "10.0.0.9";
@@ -160,6 +173,11 @@ impl World {
             dice: Dice::new(seed),
             weather,
             lost_capture: false,
+            late: VecDeque::new(),
+            wants: HashMap::new(),
+            abridged: 0,
+            lost_answers: 0,
+            exchanges: Vec::new(),
         }
     }
 
@@ -186,11 +204,13 @@ impl World {
         match place {
             Place::Client => self.client.receive(packet),
             Place::Shadow => self.shadow.receive(packet),
-            Place::Mirror => self.engine.handle_reply(&packet, self.now),
+            Place::Mirror => self.engine.handle_reply(&packet, self.now, self.now),
             Place::Production => {
                 if self.dice.chance(self.weather.capture_loss) {
                     self.lost_capture = true;
                     self.engine.note_capture_loss(self.now);
+                } else if self.weather.requests_late {
+                    self.late.push_back(packet.clone());
                 } else {
                     self.engine.handle_capture(&packet, self.now, self.now);
                 }
@@ -219,12 +239,16 @@ impl World {
             self.send(Place::Production, packet, weather.client_latency * late);
         }
         for packet in self.production.poll(self.now) {
+            self.tap_out(&packet);
             self.send(Place::Client, packet, weather.client_latency);
         }
         for packet in self.shadow.poll(self.now) {
             if !self.dice.chance(weather.shadow_loss) {
                 self.send(Place::Mirror, packet, weather.shadow_latency);
             }
+        }
+        for packet in std::mem::take(&mut self.late) {
+            self.engine.handle_capture(&packet, self.now, self.now);
         }
         if self.engine.poll_timeout().is_some_and(|at| at <= self.now) {
             self.engine.handle_timeout(self.now);
@@ -239,11 +263,42 @@ impl World {
         }
     }
 
+    /// What the tap at egress does with a packet of production's.
+    fn tap_out(&mut self, bytes: &[u8]) {
+        while let Some(order) = self.engine.poll_order() {
+            self.wants.insert(order.client, order.want);
+        }
+        let packet = Packet::parse(bytes).unwrap();
+        let segment = packet.segment;
+        if segment.payload.is_empty() && !segment.flags.fin && !segment.flags.rst {
+            return;
+        }
+        if self.weather.answer_loss != 0 && self.dice.chance(self.weather.answer_loss) {
+            self.lost_answers += 1;
+            return;
+        }
+        let mut len = bytes.len();
+        match self.wants.get(&packet.destination) {
+            Some(Want::Nothing) => return,
+            Some(Want::AllBut { from, until }) => {
+                let begin = segment.seq.get().wrapping_sub(*from);
+                let end = begin.saturating_add(segment.payload.len() as u32);
+                if !segment.payload.is_empty() && end <= until.wrapping_sub(*from) {
+                    len -= segment.payload.len();
+                    self.abridged += 1;
+                }
+            }
+            Some(Want::All | Want::Forget) | None => {}
+        }
+        self.engine.handle_response(&bytes[..len], self.now, self.now);
+    }
+
     /// Goes on to the next point in time at which something happens; false when nothing will.
     pub fn step(&mut self) -> bool {
         // Twice: what a stack has received makes room for what its application sends next.
         self.settle();
         self.settle();
+        self.exchanges.extend(std::iter::from_fn(|| self.engine.poll_exchange()));
         self.check();
         let answers = self
             .shadows
@@ -352,6 +407,10 @@ impl World {
             }
         }
         text
+    }
+
+    pub fn longer_answers(&self) -> usize {
+        self.weather.longer_answers
     }
 
     pub fn requests(&self) -> u64 {

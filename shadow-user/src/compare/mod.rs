@@ -1,0 +1,225 @@
+//! The thread that compares: takes what the worker hands out, judges it, and tells whoever wants to
+//! know. Bodies are decoded and parsed here, beside the path of packets and below its priority; when
+//! it does not keep up, the worker sheds exchanges and counts them.
+
+mod differences;
+mod files;
+mod legs;
+
+use std::sync::Arc;
+use std::sync::mpsc::RecvTimeoutError;
+use std::thread::{self, JoinHandle};
+use std::time::Duration;
+
+use anyhow::Context as _;
+use arc_swap::ArcSwap;
+use shadow_engine::compare::{
+    Comparer, Comparison, Learnt, Noise, Tallies, TallyBounds, Thresholds,
+};
+use shadow_engine::exchange::Exchange;
+use shadow_engine::time::Instant;
+
+use crate::comparing::Exchanges;
+use crate::config::Config;
+use crate::kernel;
+use crate::report::jsonl::{self, Wall, Written};
+
+pub use differences::{Differed, Differences};
+pub use files::{Report, create_noise, read_noise};
+pub use legs::{Answer, LEGS, Legs, Times, label};
+
+/// What has been compared so far, for whoever wants to look.
+pub type Seen = Arc<ArcSwap<Compared>>;
+
+/// Octets of exchanges that are kept to be looked at.
+const EXAMPLES: usize = 4 << 20;
+
+/// How often what was compared is published.
+const PUBLISH_EVERY: Duration = Duration::from_millis(500);
+
+/// Behind everything that production does.
+const NICE: i32 = 10;
+
+/// How long the report's writer may take when all is over.
+const LAST_LINES: Duration = Duration::from_secs(2);
+
+/// One moment of the comparison.
+#[derive(Clone, Debug)]
+pub struct Compared {
+    /// When this was written.
+    pub at: Instant,
+    /// What the comparisons add up to, by endpoint and field, with examples.
+    pub tallies: Tallies,
+    /// The fields that differ by chance.
+    pub noise: Noise,
+    /// Differing fields by kind.
+    pub differences: Differences,
+    /// Requests and their times by leg.
+    pub legs: Legs,
+    /// Exchanges that `--report-only` or `--report-sample` left out.
+    pub left_out: u64,
+    /// What has become of the report's lines, where there is a report.
+    pub report: Option<Written>,
+}
+
+impl Default for Compared {
+    fn default() -> Self {
+        Self::new(TallyBounds::default())
+    }
+}
+
+impl Compared {
+    /// Nothing yet.
+    #[must_use]
+    pub fn new(bounds: TallyBounds) -> Self {
+        Self {
+            at: Instant::default(),
+            tallies: Tallies::new(bounds),
+            noise: Noise::default(),
+            differences: Differences::default(),
+            legs: Legs::default(),
+            left_out: 0,
+            report: None,
+        }
+    }
+
+    /// Counts an exchange.
+    pub fn add(&mut self, exchange: &Exchange, comparison: &Comparison) {
+        self.tallies.record(exchange, comparison);
+        self.differences.add(comparison);
+        self.legs.add(exchange, &comparison.endpoint);
+    }
+}
+
+struct Comparing {
+    comparer: Comparer,
+    /// Known from a run of `--learn-noise`.
+    learnt: Option<Learnt>,
+    thresholds: Thresholds,
+    noise: Noise,
+    report: Option<Report>,
+    seen: Seen,
+}
+
+/// The running thread.
+#[derive(Debug)]
+pub struct Thread {
+    handle: JoinHandle<()>,
+    seen: Seen,
+}
+
+/// Starts the thread, which ends when the worker has and nothing is left to compare.
+///
+/// # Errors
+/// When the kernel gives none.
+pub fn start(
+    config: &Config,
+    learnt: Option<Learnt>,
+    report: Option<Report>,
+    exchanges: Exchanges,
+) -> anyhow::Result<Thread> {
+    let seen = Seen::default();
+    let comparing = Comparing {
+        // Routes that cover the same paths were refused before.
+        comparer: Comparer::new(config.judge.rules.clone())?,
+        learnt,
+        thresholds: config.judge.thresholds,
+        noise: Noise::default(),
+        report,
+        seen: Arc::clone(&seen),
+    };
+    let bounds = TallyBounds {
+        example_octets: EXAMPLES,
+        bodies: config.show_bodies,
+        ..TallyBounds::default()
+    };
+    let handle = thread::Builder::new()
+        .name("shadowtap-compare".to_owned())
+        .spawn(move || {
+            // Of this thread alone (setpriority(2), "C library/kernel differences").
+            let _ = rustix::process::setpriority_process(None, NICE);
+            comparing.run(exchanges, Compared::new(bounds));
+        })
+        .context("the comparing thread does not start")?;
+    Ok(Thread { handle, seen })
+}
+
+impl Comparing {
+    fn run(mut self, mut exchanges: Exchanges, mut compared: Compared) {
+        let wall = Wall::now();
+        let mut line = Vec::new();
+        let mut next = kernel::now();
+        let mut published = 0;
+        if let Some(learnt) = &self.learnt {
+            self.noise = compared.tallies.noise(Some(learnt), &self.thresholds);
+        }
+        loop {
+            let now = kernel::now();
+            if now >= next {
+                let report = self.report.as_ref().map(|report| report.writer.written());
+                let exchanges = compared.tallies.total().exchanges;
+                // A copy of all counts is worth something only where one has changed.
+                if exchanges != published || report != compared.report {
+                    published = exchanges;
+                    compared.report = report;
+                    self.publish(&mut compared);
+                }
+                next = kernel::now() + PUBLISH_EVERY;
+            }
+            match exchanges.next_within(next.since(now)) {
+                Ok(exchange) => self.take(&exchange, wall, &mut line, &mut compared),
+                Err(RecvTimeoutError::Timeout) => {}
+                Err(RecvTimeoutError::Disconnected) => break,
+            }
+        }
+        compared.report = self.report.take().map(|report| report.writer.finish(LAST_LINES));
+        self.publish(&mut compared);
+    }
+
+    fn take(&mut self, exchange: &Exchange, wall: Wall, line: &mut Vec<u8>, to: &mut Compared) {
+        let comparison = self.comparer.compare(exchange, &self.noise);
+        to.add(exchange, &comparison);
+        let Some(report) = &mut self.report else { return };
+        if !report.pick.take(comparison.verdict) {
+            to.left_out += 1;
+            return;
+        }
+        report.writer.offer(|| {
+            line.clear();
+            if let Err(error) = jsonl::write(line, wall, exchange, &comparison, report.bodies) {
+                // Writing to memory does not fail, and every value of ours has its JSON.
+                debug_assert!(false, "{error}");
+            }
+            line.push(b'\n');
+            line.clone()
+        });
+    }
+
+    fn publish(&mut self, compared: &mut Compared) {
+        if let Some(learnt) = &self.learnt {
+            self.noise = compared.tallies.noise(Some(learnt), &self.thresholds);
+        }
+        compared.noise.clone_from(&self.noise);
+        compared.at = kernel::now();
+        self.seen.store(Arc::new(compared.clone()));
+    }
+}
+
+impl Thread {
+    /// Where its moments are published.
+    #[must_use]
+    pub fn seen(&self) -> Seen {
+        Arc::clone(&self.seen)
+    }
+
+    /// Waits until all that was handed in is compared and reported; the last moment.
+    #[must_use]
+    pub fn join(self) -> Arc<Compared> {
+        if self.handle.join().is_err() {
+            tracing::error!(
+                "the comparing thread panicked; what it had published last is what counts"
+            );
+        }
+        self.seen.load_full()
+    }
+}

@@ -1,0 +1,106 @@
+//! Production's answers are captured and paired with the shadow's, request by request; nothing of
+//! others is.
+
+use std::time::Duration;
+
+use anyhow::{Result, ensure};
+use shadow_lab::{Mix, Nginx, wrk};
+use shadow_tests::{Family, Stage, at, attached, check_ended};
+
+const REQUESTS: u64 = 1_000;
+
+fn every_request_is_paired(family: Family, depth: &str) -> Result<()> {
+    let stage = Stage::new()?;
+    let mirror = stage.mirror(family, &["--compare", depth])?;
+    // Paced, so that neither ring nor queue is full.
+    let mix = Mix { rate: Some(500), ..stage.mix(family, REQUESTS, 5) };
+    let report = stage.send(&mix)?;
+    mirror.wait_for_answers(Duration::from_secs(20))?;
+    let ended = mirror.stop()?;
+    check_ended(&ended)?;
+    let books = &ended.books;
+    let requests = report.completed.len() as u64;
+    for (key, found, wanted) in [
+        ("requests.answered", books.get("requests.answered"), requests),
+        ("exchanges.seen", books.get("exchanges.seen"), requests),
+        ("exchanges.paired", books.get("exchanges.paired"), requests),
+        ("exchanges.compared", books.get("exchanges.compared"), requests),
+        ("responses.lost", books.sum("responses.lost"), 0),
+    ] {
+        ensure!(found == wanted, "{key} is {found}, not {wanted}: {:#}", books.json());
+    }
+    ensure!(books.get("responses.used") >= requests, "{:#}", books.json());
+    let abridged = books.get("responses.abridged");
+    println!("{depth}: {abridged} of {} packets abridged", books.get("responses.captured"));
+    ensure!((abridged > 0) == (depth == "status"), "{abridged} abridged: {:#}", books.json());
+    Ok(())
+}
+
+#[test]
+fn every_request_is_paired_by_status() -> Result<()> {
+    every_request_is_paired(Family::V4, "status")
+}
+
+#[test]
+fn every_request_is_paired_with_its_body() -> Result<()> {
+    every_request_is_paired(Family::V6, "body")
+}
+
+#[test]
+fn answers_of_another_port_are_not_captured() -> Result<()> {
+    let stage = Stage::new()?;
+    let _other = Nginx::start_on(&stage.lab.production, 81)?;
+    let mirror = stage.mirror(Family::V4, &[])?;
+    ensure!(attached(&stage.lab.production)? == 3, "tap, its other half and guard");
+    let mut others = at(&stage.lab.production, Family::V4);
+    others.set_port(81);
+    let mix = Mix { targets: vec![others], ..stage.mix(Family::V4, 100, 7) };
+    stage.send(&mix)?;
+    let ended = mirror.stop()?;
+    check_ended(&ended)?;
+    let selected = ended.books.get("responses.selected");
+    ensure!(selected == 0, "{selected} packets of another port: {:#}", ended.books.json());
+    Ok(())
+}
+
+#[test]
+fn without_comparing_nothing_is_at_egress() -> Result<()> {
+    let stage = Stage::new()?;
+    let mirror = stage.mirror(Family::V4, &["--compare", "off"])?;
+    ensure!(attached(&stage.lab.production)? == 2, "tap and guard alone");
+    stage.send(&stage.mix(Family::V4, 100, 9))?;
+    let ended = mirror.stop()?;
+    check_ended(&ended)?;
+    for key in ["responses.selected", "exchanges.seen"] {
+        ensure!(ended.books.get(key) == 0, "{key}: {:#}", ended.books.json());
+    }
+    Ok(())
+}
+
+#[test]
+#[ignore = "a measurement: its figures depend on the machine and what else runs on it"]
+fn cost_to_production() -> Result<()> {
+    let stage = Stage::new()?;
+    let url = format!("http://{}/", at(&stage.lab.production, Family::V4));
+    let run = || wrk(&stage.lab.client, &url, 32, Duration::from_secs(4));
+    for _ in 0..3 {
+        println!("{:>8} {:>8.0} req/s", "alone", run()?.rate);
+        for depth in ["off", "status", "body"] {
+            let mirror = stage.mirror(Family::V4, &["--compare", depth, "--live", "off"])?;
+            let result = run()?;
+            let ended = mirror.stop()?;
+            let books = ended.books;
+            println!(
+                "{depth:>8} {:>8.0} req/s, exchanges {} paired {} shed {}, responses lost {}, \
+                 packets lost {}",
+                result.rate,
+                books.get("exchanges.seen"),
+                books.get("exchanges.paired"),
+                books.sum("exchanges.shed"),
+                books.sum("responses.lost"),
+                books.sum("packets.lost"),
+            );
+        }
+    }
+    Ok(())
+}
