@@ -201,6 +201,38 @@ fn a_leg_that_declines_the_upgrade_answers_nothing_more() {
 }
 
 #[test]
+fn a_leg_that_upgrades_alone_answers_nothing_more() {
+    let whole = upgraded();
+    let preface = whole.requests.windows(3).position(|octets| octets == b"PRI").unwrap();
+    let mut requests = whole.requests[..preface].to_vec();
+    requests.extend(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n");
+    let ok = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok".repeat(3);
+    // It answers more than the client can have asked for in HTTP/2.
+    let done = run(&Flow::new(&requests, &ok, &whole.shadow));
+    assert_eq!(statuses(&done)[2], (2, OK, Err(Unpaired::Tunnel)));
+    let mut exchanges = exchanges(limits(Depth::Body));
+    exchanges.requested(&requests[..preface], at(1));
+    exchanges.answered(Leg::Shadow, Piece::Bytes(&whole.shadow), at(2));
+    exchanges.answered(Leg::Production, Piece::Bytes(&ok), at(3));
+    exchanges.requested(&requests[preface..], at(3));
+    // Known before the session is over.
+    let done: Vec<_> = std::iter::from_fn(|| exchanges.poll()).collect();
+    assert_eq!(statuses(&done), [(0, OK, OK), (1, OK, OK), (2, OK, Err(Unpaired::Tunnel))]);
+}
+
+#[test]
+fn no_stream_beyond_the_last_that_a_leg_names_is_answered() {
+    let mut exchanges = exchanges(limits(Depth::Body));
+    exchanges.requested(&[PREFACE, &*get(1, "/")].concat(), at(1));
+    for leg in Leg::BOTH {
+        exchanges.answered(leg, Piece::Bytes(&frame(7, 0, 0, &[0, 0, 0, 1, 0, 0, 0, 0])), at(2));
+    }
+    exchanges.requested(&get(3, "/"), at(3));
+    let done: Vec<_> = std::iter::from_fn(|| exchanges.poll()).collect();
+    assert_eq!(statuses(&done), [(3, Err(Unpaired::Closed), Err(Unpaired::Closed))]);
+}
+
+#[test]
 fn resets_and_going_away() {
     let mut flow = flow();
     flow.requests = [PREFACE, &get(1, "/"), &get(3, "/"), &get(5, "/"), &get(7, "/")].concat();

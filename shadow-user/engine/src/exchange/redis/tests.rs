@@ -76,3 +76,16 @@ fn nesting_and_endless_values_are_bounded() {
     assert_eq!(done.shadow.unwrap().body.len, 400_004);
     assert_eq!(done.production.err(), Some(Unpaired::Closed));
 }
+
+#[test]
+fn a_push_may_come_while_nothing_is_asked() {
+    let mut exchanges = exchanges(limits(Depth::Body));
+    exchanges.requested(b"*1\r\n$4\r\nPING\r\n", at(1));
+    exchanges.answered(Leg::Production, Piece::Bytes(b"+PONG\r\n>2\r\n+invalid"), at(2));
+    exchanges.requested(b"*1\r\n$4\r\nPING\r\n", at(3));
+    exchanges.answered(Leg::Production, Piece::Bytes(b"ate\r\n_\r\n-NO\r\n"), at(4));
+    exchanges.settle(Unpaired::Closed);
+    let done: Vec<_> = std::iter::from_fn(|| exchanges.poll()).collect();
+    let production: Vec<_> = done.iter().map(|done| told(&done.production)).collect();
+    assert_eq!(production, [ok("+PONG\r\n"), ok("-NO\r\n")]);
+}
