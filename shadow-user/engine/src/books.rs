@@ -61,37 +61,6 @@ counters! {
 }
 
 counters! {
-    /// Why a request has no answer on a leg, as [`Unpaired`] has it.
-    Missing {
-        /// The connection was closed before an answer had come, or within it.
-        Closed = "closed",
-        /// The session was reset, or never begun.
-        Aborted = "aborted",
-        /// The answer is not of the protocol.
-        Unparsable = "unparsable",
-        /// Octets of the answer were not captured.
-        Lost = "lost",
-        /// A bound was reached.
-        Shed = "shed",
-        /// Another protocol followed.
-        Tunnel = "tunnel",
-    }
-}
-
-impl From<Unpaired> for Missing {
-    fn from(reason: Unpaired) -> Self {
-        match reason {
-            Unpaired::Closed => Self::Closed,
-            Unpaired::Aborted => Self::Aborted,
-            Unpaired::Unparsable => Self::Unparsable,
-            Unpaired::Lost => Self::Lost,
-            Unpaired::Shed => Self::Shed,
-            Unpaired::Tunnel => Self::Tunnel,
-        }
-    }
-}
-
-counters! {
     /// Why a flow never became a session.
     Skipped {
         /// Was open before the mirror and never showed an HTTP/1 request to join at.
@@ -361,9 +330,9 @@ pub struct ExchangeBooks {
     /// Answered whole on both legs.
     pub paired: u64,
     /// Not answered by production, whatever the shadow did.
-    pub unpaired_production: Tally<Missing>,
+    pub unpaired_production: Tally<Unpaired>,
     /// Answered by production alone.
-    pub unpaired_shadow: Tally<Missing>,
+    pub unpaired_shadow: Tally<Unpaired>,
 }
 
 impl ExchangeBooks {
@@ -372,8 +341,8 @@ impl ExchangeBooks {
         self.seen += 1;
         match (&exchange.production, &exchange.shadow) {
             (Ok(_), Ok(_)) => self.paired += 1,
-            (Err(reason), _) => self.unpaired_production.add((*reason).into(), 1),
-            (Ok(_), Err(reason)) => self.unpaired_shadow.add((*reason).into(), 1),
+            (Err(reason), _) => self.unpaired_production.add(*reason, 1),
+            (Ok(_), Err(reason)) => self.unpaired_shadow.add(*reason, 1),
         }
     }
 }

@@ -104,13 +104,11 @@ impl Rings {
         // Set before polling, which looks at the rings again: a record put there before
         // the flag is seen, one put there after finds the flag.
         self.sleeping.set(1);
-        let readers = [Some(&self.requests), Some(&self.replies), self.responses.as_ref()];
-        let mut fds: Vec<_> = readers
-            .into_iter()
-            .flatten()
-            .map(|reader| PollFd::from_borrowed_fd(reader.ring.as_fd(), PollFlags::IN))
-            .collect();
-        let result = poll(&mut fds, Some(&timeout));
+        let (requests, replies) = (self.requests.poll_fd(), self.replies.poll_fd());
+        let result = match &self.responses {
+            Some(responses) => poll(&mut [requests, replies, responses.poll_fd()], Some(&timeout)),
+            None => poll(&mut [requests, replies], Some(&timeout)),
+        };
         self.sleeping.set(0);
         match result {
             Ok(_) | Err(rustix::io::Errno::INTR) => Ok(()),
@@ -147,6 +145,11 @@ impl Reader {
         let ring =
             RingBuf::try_from(map).map_err(|source| KernelError::Map { map: name, source })?;
         Ok(Self { ring, joiner: Joiner::default(), held: Vec::new() })
+    }
+
+    /// Readable once a wake-up was given.
+    fn poll_fd(&self) -> PollFd<'_> {
+        PollFd::from_borrowed_fd(self.ring.as_fd(), PollFlags::IN)
     }
 
     /// At most `budget` records, none captured after `horizon`.

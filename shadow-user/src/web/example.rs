@@ -1,5 +1,6 @@
 //! A compared exchange as the page shows it.
 
+use shadow_common::Counter as _;
 use shadow_engine::compare::{Bounds, Comparison, Difference as Found, decoded};
 use shadow_engine::exchange::{
     Body, Exchange, Head, Protocol, Response as Answered, Status, Unpaired,
@@ -88,18 +89,6 @@ pub fn status(result: Option<Status>) -> String {
     }
 }
 
-/// Why there is no answer, in a word.
-const fn reason(reason: Unpaired) -> &'static str {
-    match reason {
-        Unpaired::Closed => "closed",
-        Unpaired::Aborted => "aborted",
-        Unpaired::Unparsable => "unparsable",
-        Unpaired::Lost => "lost",
-        Unpaired::Shed => "shed",
-        Unpaired::Tunnel => "tunnel",
-    }
-}
-
 fn answer(result: &Result<Answered, Unpaired>) -> Answer {
     match result {
         Ok(response) => Answer {
@@ -107,7 +96,7 @@ fn answer(result: &Result<Answered, Unpaired>) -> Answer {
             seconds: Some(response.duration().as_secs_f64()),
             unpaired: None,
         },
-        Err(why) => Answer { status: status(None), seconds: None, unpaired: Some(reason(*why)) },
+        Err(why) => Answer { status: status(None), seconds: None, unpaired: Some(why.label()) },
     }
 }
 

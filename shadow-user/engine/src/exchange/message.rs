@@ -2,6 +2,8 @@
 
 use std::net::SocketAddr;
 
+use shadow_common::counters;
+
 use crate::time::{Duration, Instant};
 
 /// Who answered.
@@ -158,19 +160,21 @@ impl Body {
     }
 }
 
-/// Why a request has no response on a leg.
-#[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
-pub enum Unpaired {
-    /// The connection was closed before an answer had come, or within it.
-    Closed,
-    /// The session was reset, or never begun, for a reason that the flow's bucket names.
-    Aborted,
-    /// The answer is not of the protocol.
-    Unparsable,
-    /// Octets of the answer were not captured.
-    Lost,
-    /// A bound was reached: too many exchanges were waiting, or memory was short.
-    Shed,
-    /// Another protocol followed (an upgrade, CONNECT).
-    Tunnel,
+counters! {
+    /// Why a request has no response on a leg.
+    #[derive(Hash)]
+    Unpaired {
+        /// The connection was closed before an answer had come, or within it.
+        Closed = "closed",
+        /// The session was reset, or never begun, for a reason that the flow's bucket names.
+        Aborted = "aborted",
+        /// The answer is not of the protocol.
+        Unparsable = "unparsable",
+        /// Octets of the answer were not captured.
+        Lost = "lost",
+        /// A bound was reached: too many exchanges were waiting, or memory was short.
+        Shed = "shed",
+        /// Another protocol followed (an upgrade, CONNECT).
+        Tunnel = "tunnel",
+    }
 }

@@ -139,15 +139,12 @@ impl Shape {
     /// How much of the client's stream the first `sent` octets of the sent stream hold.
     /// Must not go back from call to call.
     pub(crate) fn received(&mut self, sent: u64) -> u64 {
-        while let Some(first) = self.additions.front() {
-            let begin = first.at + self.acknowledged;
-            if sent < begin + first.len {
-                return first.at.min(sent - self.acknowledged);
-            }
+        let is_whole = |first: &Addition, acknowledged| sent >= first.at + acknowledged + first.len;
+        while let Some(first) = self.additions.pop_front_if(|one| is_whole(one, self.acknowledged))
+        {
             self.acknowledged += first.len;
-            self.additions.pop_front();
         }
-        sent - self.acknowledged
+        self.covered(sent)
     }
 
     /// The same of octets that need not be acknowledged; may go back from call to call.

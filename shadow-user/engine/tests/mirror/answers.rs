@@ -1,6 +1,6 @@
 //! Production's answers beside the shadow's: what the engine pairs.
 
-use shadow_engine::books::Missing;
+use shadow_engine::exchange::Unpaired;
 use shadow_engine::exchange::{Depth, Status};
 
 use crate::world::{Weather, World};
@@ -43,7 +43,7 @@ fn answers_that_were_not_captured_are_lost_and_no_others() {
         if world.lost_answers == 0 {
             assert_eq!(exchanges.paired, exchanges.seen);
         }
-        lost += exchanges.unpaired_production.get(Missing::Lost);
+        lost += exchanges.unpaired_production.get(Unpaired::Lost);
     }
     assert!(lost > 50, "only {lost} lost");
 }

@@ -10,6 +10,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::time::{Duration, SystemTime};
 
 use serde::Serialize;
+use shadow_common::Counter as _;
 use shadow_engine::compare::{Comparison, Difference, Kind, Opaque};
 use shadow_engine::exchange::{
     Body, Exchange, Head, Protocol, Request, Response, Status, Unpaired,
@@ -341,7 +342,7 @@ impl<'a> Url<'a> {
 
 impl Reasons {
     fn new(production: Option<&Unpaired>, shadow: Option<&Unpaired>) -> Option<Self> {
-        let [production, shadow] = [production, shadow].map(|leg| leg.copied().map(reason));
+        let [production, shadow] = [production, shadow].map(|leg| leg.map(|reason| reason.label()));
         (production.is_some() || shadow.is_some()).then_some(Self { production, shadow })
     }
 }
@@ -437,19 +438,6 @@ fn first_byte(response: &Response) -> u64 {
 
 fn nanos(duration: Duration) -> u64 {
     u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
-}
-
-/// The label of a reason.
-#[must_use]
-pub const fn reason(unpaired: Unpaired) -> &'static str {
-    match unpaired {
-        Unpaired::Closed => "closed",
-        Unpaired::Aborted => "aborted",
-        Unpaired::Unparsable => "unparsable",
-        Unpaired::Lost => "lost",
-        Unpaired::Shed => "shed",
-        Unpaired::Tunnel => "tunnel",
-    }
 }
 
 fn redis_reply(response: Option<&Response>) -> Option<&'static str> {
