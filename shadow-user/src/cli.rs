@@ -126,9 +126,15 @@ pub struct MirrorArgs {
     #[serde(deserialize_with = "one_or_many")]
     pub port: Vec<Text>,
 
-    /// Server that gets the copy
+    /// Server that gets the copy; may be repeated, then each gets one
     #[arg(long, value_name = "HOST:PORT")]
-    pub shadow: Option<Text>,
+    #[serde(deserialize_with = "one_or_many")]
+    pub shadow: Vec<Text>,
+
+    /// Server that runs production's version and gets the copy as well: where it differs from
+    /// production, too, a difference is noise
+    #[arg(long, value_name = "HOST:PORT")]
+    pub baseline: Option<Text>,
 
     /// Serve the page, its API, /metrics and /healthz here
     #[arg(long, value_name = "ADDR:PORT")]

@@ -2,10 +2,12 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, TrySendError, sync_channel};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
 use std::time::Duration;
 
 use shadow_engine::exchange::{Body, Exchange, Head, Response};
+
+use crate::shadows::Role;
 
 /// Exchanges that may wait.
 const MAX_WAITING: usize = 8_192;
@@ -13,21 +15,21 @@ const MAX_WAITING: usize = 8_192;
 /// Octets of all that wait.
 pub const MAX_QUEUED: usize = 8 << 20;
 
+/// There is no room for an exchange, or nobody takes any more.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct Full;
+
 /// The worker's end.
 #[derive(Debug)]
 pub struct Sender {
-    exchanges: SyncSender<(Exchange, usize)>,
+    exchanges: SyncSender<(Role, Exchange, usize)>,
     queued: Arc<AtomicUsize>,
-    /// Exchanges that were taken.
-    pub queued_total: u64,
-    /// Exchanges for which there was no room, or that nobody takes any more.
-    pub queue_full: u64,
 }
 
 /// The other end.
 #[derive(Debug)]
 pub struct Exchanges {
-    exchanges: Receiver<(Exchange, usize)>,
+    exchanges: Receiver<(Role, Exchange, usize)>,
     queued: Arc<AtomicUsize>,
 }
 
@@ -36,27 +38,26 @@ pub struct Exchanges {
 pub fn queue() -> (Sender, Exchanges) {
     let (sender, receiver) = sync_channel(MAX_WAITING);
     let queued = Arc::new(AtomicUsize::new(0));
-    let sender =
-        Sender { exchanges: sender, queued: Arc::clone(&queued), queued_total: 0, queue_full: 0 };
-    (sender, Exchanges { exchanges: receiver, queued })
+    (
+        Sender { exchanges: sender, queued: Arc::clone(&queued) },
+        Exchanges { exchanges: receiver, queued },
+    )
 }
 
 impl Sender {
-    /// Hands an exchange over, or counts it as shed.
-    pub fn send(&mut self, exchange: Exchange) {
+    /// Hands over an exchange with a shadow in its role.
+    ///
+    /// # Errors
+    /// When it is lost, and to be counted.
+    pub fn send(&mut self, role: Role, exchange: Exchange) -> Result<(), Full> {
         let len = memory(&exchange);
         let fits = self.queued.fetch_add(len, Ordering::Relaxed) + len <= MAX_QUEUED;
-        let sent = fits
-            && match self.exchanges.try_send((exchange, len)) {
-                Ok(()) => true,
-                Err(TrySendError::Full(_) | TrySendError::Disconnected(_)) => false,
-            };
+        let sent = fits && self.exchanges.try_send((role, exchange, len)).is_ok();
         if sent {
-            self.queued_total += 1;
-        } else {
-            self.queued.fetch_sub(len, Ordering::Relaxed);
-            self.queue_full += 1;
+            return Ok(());
         }
+        self.queued.fetch_sub(len, Ordering::Relaxed);
+        Err(Full)
     }
 }
 
@@ -65,10 +66,10 @@ impl Exchanges {
     ///
     /// # Errors
     /// `Timeout` when none came, `Disconnected` when none will.
-    pub fn next_within(&mut self, limit: Duration) -> Result<Exchange, RecvTimeoutError> {
-        let (exchange, len) = self.exchanges.recv_timeout(limit)?;
+    pub fn next_within(&mut self, limit: Duration) -> Result<(Role, Exchange), RecvTimeoutError> {
+        let (role, exchange, len) = self.exchanges.recv_timeout(limit)?;
         self.queued.fetch_sub(len, Ordering::Relaxed);
-        Ok(exchange)
+        Ok((role, exchange))
     }
 }
 
@@ -122,20 +123,19 @@ mod tests {
     #[test]
     fn what_does_not_fit_is_counted_and_makes_no_one_wait() {
         let (mut sender, mut exchanges) = queue();
-        for _ in 0..9 {
-            sender.send(exchange(1 << 20));
+        let mut send = |body| sender.send(Role::Shadow, exchange(body));
+        for index in 0..9 {
+            assert_eq!(send(1 << 20).is_ok(), index < 7, "{index}");
         }
-        assert_eq!((sender.queued_total, sender.queue_full), (7, 2));
         exchanges.next_within(Duration::ZERO).unwrap();
-        sender.send(exchange(1 << 20));
-        assert_eq!((sender.queued_total, sender.queue_full), (8, 2));
-        for _ in 0..=MAX_WAITING {
-            sender.send(exchange(0));
+        assert_eq!(send(1 << 20), Ok(()));
+        let taken = (0..=MAX_WAITING).filter(|_| send(0).is_ok()).count();
+        assert!(taken < MAX_WAITING, "{taken}");
+        for _ in 0..2 {
+            exchanges.next_within(Duration::ZERO).unwrap();
         }
-        assert!(sender.queue_full > 2);
+        assert_eq!(send(0), Ok(()));
         drop(exchanges);
-        sender.send(exchange(0));
-        let Sender { queued_total, queue_full, .. } = sender;
-        assert_eq!(queued_total + queue_full, 9 + 1 + MAX_WAITING as u64 + 1 + 1);
+        assert_eq!(send(0), Err(Full));
     }
 }

@@ -21,6 +21,7 @@ use crate::cli::{ClientAddress, Compare, GateAction, Live, LogFormat, MirrorArgs
 use crate::comparing::MAX_QUEUED;
 use crate::report::jsonl::QUEUE_OCTETS;
 use crate::setting::{Origin, Refusal, Setting, Text};
+use crate::shadows::Role;
 use crate::web::board::Run;
 
 pub use judge::Judge;
@@ -33,8 +34,10 @@ pub struct Config {
     pub iface: Vec<Setting<String>>,
     /// What is mirrored; at least one, none twice.
     pub port: Vec<Setting<Service>>,
-    /// The shadow, not resolved yet.
-    pub shadow: Setting<HostPort>,
+    /// The shadows, one at least.
+    pub shadows: Vec<Setting<HostPort>>,
+    /// The one that runs production's version.
+    pub baseline: Option<Setting<HostPort>>,
     /// Where page and metrics are served.
     pub listen: Option<Setting<SocketAddr>>,
     /// Where the page's token is.
@@ -165,6 +168,19 @@ impl Config {
         self.report.as_ref().is_some_and(Report::takes_stdout)
     }
 
+    /// Where copies go, the shadows first.
+    pub fn destinations(&self) -> impl Iterator<Item = (Role, &Setting<HostPort>)> {
+        let shadows = self.shadows.iter().map(|shadow| (Role::Shadow, shadow));
+        shadows.chain(self.baseline.iter().map(|baseline| (Role::Baseline, baseline)))
+    }
+
+    /// The shadows as their user calls them.
+    #[must_use]
+    pub fn shadow_names(&self) -> String {
+        let names: Vec<_> = self.shadows.iter().map(|shadow| shadow.text.as_str()).collect();
+        names.join(", ")
+    }
+
     /// Reads the file of `--config`, lets the flags win, and validates the result.
     ///
     /// # Errors
@@ -187,14 +203,14 @@ impl Config {
     #[must_use]
     pub fn run(&self) -> Run {
         Run {
-            shadow: self.shadow.text.clone(),
+            shadow: self.shadow_names(),
             compare: match self.compare {
                 Compare::Off => "off",
                 Compare::Status => "status",
                 Compare::Body => "body",
             },
             bodies: self.show_bodies,
-            noise: self.judge.noise.is_some(),
+            noise: self.judge.noise.is_some() || self.baseline.is_some(),
         }
     }
 
@@ -226,9 +242,22 @@ impl Config {
         required("port", "[ADDR:]PORT", "the port to mirror", port.is_empty())?;
         refuse_twice(&port)?;
 
-        let shadow = given!("shadow", shadow).map(|given| given.parse(host_port)).transpose()?;
-        required("shadow", "HOST:PORT", "the server that gets the copy", shadow.is_none())?;
-        let shadow = shadow.ok_or_else(|| Refusal::new("--shadow", "is missing", "give it"))?;
+        let shadows = sources
+            .many("shadow", flags.shadow, file.shadow)
+            .into_iter()
+            .map(|given| given.parse(host_port))
+            .collect::<Result<Vec<_>, _>>()?;
+        required("shadow", "HOST:PORT", "the server that gets the copy", shadows.is_empty())?;
+        refuse_twice(&shadows)?;
+        let baseline = given!("baseline", baseline).map(|g| g.parse(host_port)).transpose()?;
+        if let Some(baseline) =
+            baseline.as_ref().filter(|one| shadows.iter().any(|shadow| shadow.value == one.value))
+        {
+            return Err(baseline.refuse(
+                "is a shadow as well",
+                "give another server, one that runs production's version",
+            ));
+        }
 
         let live = given!("live", live, "auto").parse(choice::<Live>)?;
         let report = Report::merge(report::Given {
@@ -255,6 +284,10 @@ impl Config {
             report.check(compare, &live)?;
         }
         judge.check(compare)?;
+        if let (Some(baseline), Compare::Off) = (&baseline, compare) {
+            let remedy = "leave it out, or give --compare status or body";
+            return Err(baseline.refuse("has no answers to be compared with", remedy));
+        }
         let takes_stdout = report.as_ref().is_some_and(Report::takes_stdout);
         let source = given!("source", source, "self").parse(source_mode)?;
         let pool_announce = given!("pool-announce", pool_announce, "false").parse(boolean)?;
@@ -274,7 +307,8 @@ impl Config {
         Ok(Self {
             iface,
             port,
-            shadow,
+            shadows,
+            baseline,
             listen: given!("listen", listen).map(|given| given.parse(listen)).transpose()?,
             listen_token_file: given!("listen-token-file", listen_token_file)
                 .map(|given| given.parse(|text| Ok(PathBuf::from(text))))

@@ -117,13 +117,13 @@ impl Control<'_> {
             });
         }
         let mut live =
-            Live::new(self.config.live, self.config.shadow.text.clone(), self.sources.seen.clone());
+            Live::new(self.config.live, self.config.shadow_names(), self.sources.seen.clone());
         let mut show = interval(live.interval());
         show.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut refresh = interval(REFRESH);
         refresh.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut supervisor = Supervisor::from_environment();
-        let mirroring = format!("mirroring to {}", self.config.shadow.text);
+        let mirroring = format!("mirroring to {}", self.config.shadow_names());
         let over = sleep_or_forever(self.config.duration);
         tokio::pin!(over);
         let mut stopping = false;

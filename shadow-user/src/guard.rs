@@ -31,11 +31,21 @@ pub fn run(command: GuardCommand) -> anyhow::Result<()> {
 fn daemon(guard: &PinnedGuard) -> io::Result<Option<u32>> {
     let ports = guard.rule.port_min..=guard.rule.port_max;
     let ports = (!guard.is_foreign()).then_some(ports);
-    lock::holder(Path::new(lock::DIRECTORY), guard.shadow, ports)
+    for shadow in &guard.shadows {
+        let holder = lock::holder(Path::new(lock::DIRECTORY), *shadow, ports.clone())?;
+        if holder.is_some() {
+            return Ok(holder);
+        }
+    }
+    Ok(None)
 }
 
 fn name(guard: &PinnedGuard) -> String {
     guard.interface.clone().unwrap_or_else(|| format!("{} (gone)", guard.index))
+}
+
+fn shadows(guard: &PinnedGuard) -> String {
+    guard.shadows.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")
 }
 
 fn mode(guard: &PinnedGuard) -> String {
@@ -54,7 +64,7 @@ fn show(guards: &[(Option<u32>, PinnedGuard)]) -> String {
     rows.extend(guards.iter().map(|(daemon, guard)| {
         [
             name(guard),
-            guard.shadow.to_string(),
+            shadows(guard),
             mode(guard),
             guard.dropped.to_string(),
             daemon.map_or_else(|| "none".to_owned(), |pid| pid.to_string()),
@@ -88,7 +98,7 @@ fn remove(
             "guard remove",
             format!(
                 "process {pid} mirrors to {} behind the guard on {}",
-                guard.shadow,
+                shadows(guard),
                 name(guard)
             ),
             format!("stop it first: kill {pid}"),
@@ -97,7 +107,7 @@ fn remove(
     }
     let mut text = String::new();
     for (_, guard) in guards {
-        text += &format!("removed from {}: {} {}\n", name(&guard), guard.shadow, mode(&guard));
+        text += &format!("removed from {}: {} {}\n", name(&guard), shadows(&guard), mode(&guard));
         guard.remove()?;
     }
     if text.is_empty() {

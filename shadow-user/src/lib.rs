@@ -27,6 +27,7 @@ pub mod report;
 pub mod route;
 pub mod services;
 pub mod setting;
+pub mod shadows;
 pub mod supervisor;
 pub mod web;
 pub mod worker;

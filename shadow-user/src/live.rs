@@ -161,13 +161,13 @@ impl<'a> Moment<'a> {
 
     fn line(&self) -> String {
         let Self { now, .. } = self;
-        let books = &now.books;
+        let books = &now.shadow.books;
         format!(
             "{:>5.0}s {} packets {}/s lost {} | flows open {} seen {} mirrored {} skipped {} \
              aborted {} | delivered {} of {} ({}/s) | requests {} of {} answered {} | lag p99 {}",
             now.duration().as_secs_f64(),
             now.phase.label(),
-            self.rate(|s| s.books.packets.captured),
+            self.rate(|s| s.shadow.books.packets.captured),
             now.lost(),
             books.flows.open(),
             books.flows.seen,
@@ -176,7 +176,7 @@ impl<'a> Moment<'a> {
             books.flows.aborted.total(),
             size(books.bytes.delivered),
             size(books.bytes.captured),
-            size(self.rate(|s| s.books.bytes.delivered)),
+            size(self.rate(|s| s.shadow.books.bytes.delivered)),
             books.requests.delivered,
             books.requests.seen,
             books.requests.answered,
@@ -185,33 +185,33 @@ impl<'a> Moment<'a> {
     }
 
     fn rows(&self) -> [[String; 5]; 5] {
-        let books = &self.now.books;
+        let books = &self.now.shadow.books;
         let flows = &books.flows;
         [
             [
                 "packets".into(),
-                format!("{}/s", self.rate(|s| s.books.packets.captured)),
+                format!("{}/s", self.rate(|s| s.shadow.books.packets.captured)),
                 format!("captured {}", books.packets.captured),
                 format!("lag p50 {}", self.waited(0.5)),
                 format!("lag p99 {}", self.waited(0.99)),
             ],
             [
                 "flows".into(),
-                format!("{}/s", self.rate(|s| s.books.flows.seen)),
+                format!("{}/s", self.rate(|s| s.shadow.books.flows.seen)),
                 format!("seen {}", flows.seen),
                 format!("open {}", flows.open()),
                 format!("mirrored {}", flows.mirrored),
             ],
             [
                 "bytes".into(),
-                format!("{}/s", size(self.rate(|s| s.books.bytes.delivered))),
+                format!("{}/s", size(self.rate(|s| s.shadow.books.bytes.delivered))),
                 format!("captured {}", size(books.bytes.captured)),
                 format!("delivered {}", size(books.bytes.delivered)),
-                format!("memory {}", size(self.now.memory as u64)),
+                format!("memory {}", size(self.now.shadow.memory as u64)),
             ],
             [
                 "requests".into(),
-                format!("{}/s", self.rate(|s| s.books.requests.delivered)),
+                format!("{}/s", self.rate(|s| s.shadow.books.requests.delivered)),
                 format!("seen {}", books.requests.seen),
                 format!("delivered {}", books.requests.delivered),
                 format!("answered {}", books.requests.answered),
@@ -237,7 +237,7 @@ fn draw(frame: &mut Frame<'_>, moment: &Moment<'_>, tallies: Option<&Tallies>, s
 }
 
 fn draw_mirror(frame: &mut Frame<'_>, area: Rect, moment: &Moment<'_>, shadow: &str) {
-    let down = if moment.now.books.circuit.open { "; the shadow is down" } else { "" };
+    let down = if moment.now.shadow.books.circuit.open { "; the shadow is down" } else { "" };
     let title = Line::from(format!(
         " shadowtap to {shadow}: {} {:.0} s{down} ",
         moment.now.phase.label(),
@@ -265,18 +265,18 @@ mod tests {
         let started = Instant::from_nanos(1 << 50);
         let at = started + Duration::from_secs(seconds);
         let mut snapshot = Snapshot { started, at, ..Snapshot::default() };
-        snapshot.books.packets.captured = packets;
-        snapshot.books.flows.seen = 7;
+        snapshot.shadow.books.packets.captured = packets;
+        snapshot.shadow.books.flows.seen = 7;
         snapshot
     }
 
     #[test]
     fn rates_are_of_the_time_between() {
         let (before, now) = (snapshot(2, 1000), snapshot(4, 1500));
-        assert_eq!(Moment::new(&now, Some(&before)).rate(|s| s.books.packets.captured), 250);
-        assert_eq!(Moment::new(&now, None).rate(|s| s.books.packets.captured), 375);
+        assert_eq!(Moment::new(&now, Some(&before)).rate(|s| s.shadow.books.packets.captured), 250);
+        assert_eq!(Moment::new(&now, None).rate(|s| s.shadow.books.packets.captured), 375);
         let empty = Snapshot::default();
-        assert_eq!(Moment::new(&now, Some(&empty)).rate(|s| s.books.packets.captured), 375);
+        assert_eq!(Moment::new(&now, Some(&empty)).rate(|s| s.shadow.books.packets.captured), 375);
         let line = Moment::new(&now, Some(&before)).line();
         assert!(line.starts_with("    4s capturing packets 250/s lost 0 | flows open 7 seen 7"));
     }

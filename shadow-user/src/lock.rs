@@ -27,14 +27,12 @@ impl Locks {
     /// # Errors
     /// When another mirror holds one, naming its process; or when `directory` is not
     /// writable.
-    pub fn take(config: &Config, shadow: SocketAddr, directory: &Path) -> Result<Self, Refusal> {
-        let unusable = |error: io::Error| {
-            Refusal::new(
-                directory.display().to_string(),
-                format!("cannot hold the mirror's locks: {error}"),
-                "make it a directory that this user may write",
-            )
-        };
+    pub fn take(
+        config: &Config,
+        shadows: &[SocketAddr],
+        directory: &Path,
+    ) -> Result<Self, Refusal> {
+        let unusable = |error| unusable(directory, error);
         fs::create_dir_all(directory).map_err(unusable)?;
         // Interface names and sockets mean something within one network namespace only.
         let netns = fs::metadata("/proc/thread-self/ns/net").map_err(unusable)?.ino();
@@ -58,31 +56,19 @@ impl Locks {
                 }
             }
         }
-        if config.source.value != SourceMode::Own {
-            let lock = Lock::take(directory.join(foreign_name(netns, shadow))).map_err(unusable)?;
-            locks.push(lock.map_err(|holder| {
-                config.source.refuse(
-                    format!("process {holder} mirrors to the same shadow from others' addresses"),
-                    "stop that mirror, or give both their ports in one mirror",
-                )
-            })?);
-            return Ok(Self { _locks: locks });
-        }
-        let prefix = own_prefix(netns, shadow);
-        let range = &config.source_ports.value;
-        let name = own_name(netns, shadow, range);
-        let taken = |holder: String| {
-            config.source_ports.refuse(
-                format!("process {holder} mirrors to the same shadow from these ports"),
-                "give each mirror ports of its own",
-            )
-        };
-        locks.push(Lock::take(directory.join(name)).map_err(unusable)?.map_err(taken)?);
-        if let Some(holder) = overlapping(directory, &prefix, range).map_err(unusable)? {
-            return Err(taken(holder));
+        for shadow in shadows {
+            locks.push(Lock::toward(config, netns, *shadow, directory)?);
         }
         Ok(Self { _locks: locks })
     }
+}
+
+fn unusable(directory: &Path, error: io::Error) -> Refusal {
+    Refusal::new(
+        directory.display().to_string(),
+        format!("cannot hold the mirror's locks: {error}"),
+        "make it a directory that this user may write",
+    )
 }
 
 /// The process that mirrors to `shadow`: from its own address and these ports, or from addresses
@@ -160,6 +146,39 @@ struct Lock {
 }
 
 impl Lock {
+    /// The lock of what the mirror sends from toward one shadow.
+    fn toward(
+        config: &Config,
+        netns: u64,
+        shadow: SocketAddr,
+        directory: &Path,
+    ) -> Result<Self, Refusal> {
+        let unusable = |error| unusable(directory, error);
+        if config.source.value != SourceMode::Own {
+            let lock = Self::take(directory.join(foreign_name(netns, shadow))).map_err(unusable)?;
+            return lock.map_err(|holder| {
+                config.source.refuse(
+                    format!("process {holder} mirrors to the same shadow from others' addresses"),
+                    "stop that mirror, or give both their ports in one mirror",
+                )
+            });
+        }
+        let prefix = own_prefix(netns, shadow);
+        let range = &config.source_ports.value;
+        let name = own_name(netns, shadow, range);
+        let taken = |holder: String| {
+            config.source_ports.refuse(
+                format!("process {holder} mirrors to the same shadow from these ports"),
+                "give each mirror ports of its own",
+            )
+        };
+        let lock = Self::take(directory.join(name)).map_err(unusable)?.map_err(taken)?;
+        match overlapping(directory, &prefix, range).map_err(unusable)? {
+            Some(holder) => Err(taken(holder)),
+            None => Ok(lock),
+        }
+    }
+
     /// The lock, or the process that holds it.
     fn take(path: PathBuf) -> io::Result<Result<Self, String>> {
         loop {
@@ -218,7 +237,8 @@ mod tests {
         let directory = tempfile::tempdir().expect("directory");
         let shadow = "10.0.0.9:80".parse().expect("address");
         let take = |line: &str| {
-            Locks::take(&config(line), shadow, directory.path()).map_err(|error| error.to_string())
+            Locks::take(&config(line), &[shadow], directory.path())
+                .map_err(|error| error.to_string())
         };
         let me = std::process::id();
         let first = take("--iface eth0 --port 80 --port 10.0.0.5:80").expect("free");
@@ -251,7 +271,8 @@ mod tests {
         let directory = tempfile::tempdir().expect("directory");
         let take = |line: &str, shadow: &str| {
             let shadow = shadow.parse().expect("address");
-            Locks::take(&config(line), shadow, directory.path()).map_err(|error| error.to_string())
+            Locks::take(&config(line), &[shadow], directory.path())
+                .map_err(|error| error.to_string())
         };
         let first = take("--iface eth0 --port 80 --source preserve", "10.0.0.9:80").expect("free");
         assert_eq!(
@@ -281,7 +302,7 @@ mod tests {
     fn a_directory_that_cannot_be_is_refused() {
         let file = tempfile::NamedTempFile::new().expect("file");
         let shadow = "10.0.0.9:80".parse().expect("address");
-        let error = Locks::take(&config("--iface eth0 --port 80"), shadow, file.path())
+        let error = Locks::take(&config("--iface eth0 --port 80"), &[shadow], file.path())
             .expect_err("refused");
         assert_eq!(error.remedy, "make it a directory that this user may write");
     }

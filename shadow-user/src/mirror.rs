@@ -9,6 +9,7 @@ use std::sync::mpsc;
 
 use ::log::LevelFilter;
 use anyhow::Context as _;
+use shadow_common::{GuardRule, ShadowKey};
 use shadow_engine::compare::Learnt;
 use shadow_engine::exchange::{Depth, Limits};
 use shadow_engine::{ClientAddress, Engine, EngineConfig, Source};
@@ -26,10 +27,11 @@ use crate::kernel::{LoadOptions, Pinning, Programs, ResponseOptions};
 use crate::links::{Link, Links};
 use crate::live;
 use crate::lock::{self, Locks};
-use crate::preflight::{self, Plan};
+use crate::preflight::{self, Plan, Reached, Way};
 use crate::report::{Outcome, Snapshot, summary};
 use crate::services::{guard_rule, own_addresses, service_keys};
 use crate::setting::{Refusal, Setting};
+use crate::shadows::{Shadow, Shadows};
 use crate::web::Token;
 use crate::web::access::Access;
 use crate::worker::{Published, Worker};
@@ -80,12 +82,16 @@ async fn mirror(config: &Config) -> anyhow::Result<()> {
     let announcing =
         announcer.map(|mut announcer| tokio::spawn(async move { announcer.run().await }));
     let kernel_log = programs.take_log(::log::logger());
-    let engine = Engine::new(engine_config(config, &plan)?);
+    let shadows = plan.ways.iter().map(|way| {
+        let engine = Engine::new(engine_config(config, way, plan.ways.len())?);
+        Ok(Shadow::new(&way.setting.text, way.role, engine)?)
+    });
+    let shadows = Shadows::new(shadows.collect::<anyhow::Result<_>>()?);
     let published = Published::default();
     let (commands, receiver) = mpsc::channel();
     let (sender, exchanges) = comparing::queue();
     let pinning = pinning(config, &plan);
-    let worker = Worker::new(programs, engine, pinning, receiver, sender, Arc::clone(&published))?;
+    let worker = Worker::new(programs, shadows, pinning, receiver, sender, Arc::clone(&published))?;
     // It ends with the worker, which has the other end.
     let comparing = compare::start(config, learnt, report, exchanges)?;
     announce(config, &plan);
@@ -149,7 +155,8 @@ fn attach(config: &Config, plan: &Plan, own: &[IpAddr]) -> anyhow::Result<Progra
     tracing::debug!(?services, ?own, "selected: these ports, on this host's own addresses");
     if !config.dry_run {
         programs.set_own_addresses(&own_addresses(own))?;
-        programs.set_guard_rules(&[guard_rule(config, plan.shadow, plan.route.source)])?;
+        let rules: Vec<_> = plan.ways.iter().map(|way| rule(config, way)).collect();
+        programs.set_guard_rules(&rules)?;
     }
     let pinning = pinning(config, plan);
     let (guards, taps): (Vec<_>, Vec<_>) = links(config, plan).into_iter().partition(|l| l.guard);
@@ -172,17 +179,22 @@ fn pinning(config: &Config, plan: &Plan) -> Pinning {
     // Answers to addresses of others must not be let go when the mirror ends, either: the
     // shadow may have more to say to its clients.
     let keep = config.source.value != SourceMode::Own;
-    let (_, rule) = guard_rule(config, plan.shadow, plan.route.source);
-    Pinning::of(plan.shadow, &rule, keep)
+    let guarded: Vec<_> = plan.ways.iter().map(|way| (way.shadow, rule(config, way).1)).collect();
+    Pinning::of(&guarded, keep)
 }
 
-fn engine_config(config: &Config, plan: &Plan) -> anyhow::Result<EngineConfig> {
+fn rule(config: &Config, way: &Way) -> (ShadowKey, GuardRule) {
+    guard_rule(config, way.shadow, way.route.source)
+}
+
+/// For one of so many engines.
+fn engine_config(config: &Config, way: &Way, engines: usize) -> anyhow::Result<EngineConfig> {
     let mut secret = [0; 16];
     getrandom::fill(&mut secret).context("the kernel gives no random numbers")?;
     Ok(EngineConfig {
         source: match config.source.value {
             SourceMode::Own => {
-                Source::Own { address: plan.route.source, ports: config.source_ports.value.clone() }
+                Source::Own { address: way.route.source, ports: config.source_ports.value.clone() }
             }
             SourceMode::Pool { network, .. } => Source::Pool(network),
             SourceMode::Preserve => Source::Preserve,
@@ -192,8 +204,8 @@ fn engine_config(config: &Config, plan: &Plan) -> anyhow::Result<EngineConfig> {
             cli::ClientAddress::ProxyProtocolV2 => ClientAddress::ProxyProtocolV2,
             cli::ClientAddress::XForwardedFor => ClientAddress::XForwardedFor,
         },
-        path_mtu: plan.path_mtu,
-        memory_limit: config.flow_memory,
+        path_mtu: way.path_mtu,
+        memory_limit: config.flow_memory / engines,
         max_flows: config.max_flows,
         gate_timeout: config.gate_timeout,
         gate_action: match config.gate_action {
@@ -214,23 +226,26 @@ fn engine_config(config: &Config, plan: &Plan) -> anyhow::Result<EngineConfig> {
             },
             ..Limits::default()
         },
-        ..EngineConfig::new(plan.shadow, plan.route.source, secret)
+        ..EngineConfig::new(way.shadow, way.route.source, secret)
     })
 }
 
 fn announce(config: &Config, plan: &Plan) {
     let join = |texts: Vec<&str>| texts.join(",");
-    tracing::info!(
-        iface = join(config.iface.iter().map(|iface| iface.text.as_str()).collect()),
-        port = join(config.port.iter().map(|port| port.text.as_str()).collect()),
-        shadow = %plan.shadow,
-        local = %plan.route.source,
-        source = config.source.text,
-        via = join(plan.guards.iter().map(|guard| guard.name.as_str()).collect()),
-        mtu = plan.path_mtu,
-        dry_run = config.dry_run,
-        "mirroring"
-    );
+    for way in &plan.ways {
+        tracing::info!(
+            iface = join(config.iface.iter().map(|iface| iface.text.as_str()).collect()),
+            port = join(config.port.iter().map(|port| port.text.as_str()).collect()),
+            shadow = %way.shadow,
+            role = way.role.label(),
+            local = %way.route.source,
+            source = config.source.text,
+            via = join(plan.guards.iter().map(|guard| guard.name.as_str()).collect()),
+            mtu = way.path_mtu,
+            dry_run = config.dry_run,
+            "mirroring"
+        );
+    }
 }
 
 /// The last words: the files first, which scripts read, then the text, then the judgement.
@@ -289,10 +304,15 @@ impl Prepared {
         let kernel = &host.kernel;
         tracing::debug!("this host: Linux {}.{}.{}", kernel.major, kernel.minor, kernel.patch);
         preflight::check_privileges(&host)?;
-        let (shadow, route) = reach(&config.shadow, &netlink).await?;
-        tracing::debug!(%shadow, ?route, "the way to the shadow");
-        let plan = preflight::check(config, &host, shadow, route)?;
-        let locks = Locks::take(config, shadow, Path::new(lock::DIRECTORY))?;
+        let mut reached = Vec::new();
+        for (role, setting) in config.destinations() {
+            let (shadow, route) = reach(setting, &netlink).await?;
+            tracing::debug!(%shadow, ?route, "the way to the {}", role.label());
+            reached.push(Reached { role, setting, shadow, route });
+        }
+        let plan = preflight::check(config, &host, &reached)?;
+        let shadows: Vec<_> = plan.ways.iter().map(|way| way.shadow).collect();
+        let locks = Locks::take(config, &shadows, Path::new(lock::DIRECTORY))?;
         let token = Token::load(config.listen_token_file.as_ref())?;
         let listening = config.listen.as_ref().map(|setting| listen(setting, token)).transpose()?;
         let summary = config.summary.as_ref().map(create).transpose()?;
@@ -326,8 +346,16 @@ async fn announcer(
     let (SourceMode::Pool { network, .. }, true) = (source.value, config.pool_announce) else {
         return Ok(None);
     };
-    // The first guard is on the way to the shadow.
-    let Some(interface) = plan.guards.first().filter(|_| !config.dry_run) else { return Ok(None) };
+    let mut interfaces = plan.ways.iter().map(|way| &way.interface);
+    let Some(interface) = interfaces.next().filter(|_| !config.dry_run) else { return Ok(None) };
+    if let Some(other) = interfaces.find(|other| other.index != interface.index) {
+        let (one, other) = (&interface.name, &other.name);
+        let what =
+            format!("shadows are reached by {one} and by {other}: the pool is on one segment");
+        return Err(source
+            .refuse(what, "leave out --pool-announce, and set routes instead")
+            .into());
+    }
     Announcer::open(source, network, interface, netlink.clone()).await.map(Some)
 }
 

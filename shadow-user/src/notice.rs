@@ -1,11 +1,12 @@
 //! What deserves a line in the log while a mirror runs: changes, never single packets.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap, HashSet};
+use std::sync::Arc;
 use std::time::Duration;
 
 use shadow_engine::time::Instant;
 
-use crate::report::{Snapshot, Value, figures};
+use crate::report::{Figure, Mirrored, Snapshot, Value, figures, figures_of};
 
 /// Losses go on for as long as their cause: one line for all of this time.
 const QUIET: Duration = Duration::from_secs(10);
@@ -17,9 +18,10 @@ pub struct Notices {
     unsent: u64,
     /// When a line about losses was last written.
     written: Option<Instant>,
-    circuit_open: bool,
-    /// What [`Self::reasons`] has told of each figure and reason.
-    told: HashMap<(&'static str, &'static str), u64>,
+    /// Shadows that are down.
+    down: HashSet<Arc<str>>,
+    /// What [`Self::reasons`] has told of each shadow, figure and reason.
+    told: HashMap<(Arc<str>, &'static str, &'static str), u64>,
 }
 
 impl Notices {
@@ -39,39 +41,52 @@ impl Notices {
     /// Each bucket with a reason that has grown, and by how much.
     fn reasons(&mut self, snapshot: &Snapshot) -> Vec<String> {
         let mut lines = Vec::new();
-        for figure in figures(snapshot) {
-            let Value::Reasons(counts) = figure.value else { continue };
-            for (reason, count) in counts {
-                let told = self.told.entry((figure.key, reason)).or_default();
-                if count > *told {
-                    lines.push(format!(
-                        "{}.{reason} is {count}, {} more",
-                        figure.key,
-                        count - *told
-                    ));
-                    *told = count;
+        let mut look = |of: &Arc<str>, figures: Vec<Figure>| {
+            for Figure { key, value, .. } in figures {
+                let Value::Reasons(counts) = value else { continue };
+                for (reason, count) in counts {
+                    let told = self.told.entry((Arc::clone(of), key, reason)).or_default();
+                    if count > *told {
+                        let more = count - *told;
+                        let of = if of.is_empty() { String::new() } else { format!("{of}: ") };
+                        lines.push(format!("{of}{key}.{reason} is {count}, {more} more"));
+                        *told = count;
+                    }
                 }
             }
+        };
+        look(&Arc::default(), figures(snapshot));
+        for other in &snapshot.others {
+            look(&other.to, figures_of(other));
         }
         lines
     }
 
     fn lines(&mut self, snapshot: &Snapshot) -> Vec<String> {
         let mut lines = Vec::new();
-        let circuit_open = snapshot.books.circuit.open;
-        if circuit_open != self.circuit_open {
-            self.circuit_open = circuit_open;
-            lines.push(if circuit_open {
-                "the shadow is down: no new sessions until it answers again".to_owned()
-            } else {
-                "the shadow answers again".to_owned()
-            });
+        for Mirrored { to, role, books, .. } in snapshot.mirrored() {
+            let role = role.label();
+            if !books.circuit.open {
+                if self.down.remove(to) {
+                    lines.push(format!("the {role} {to} answers again"));
+                }
+            } else if self.down.insert(Arc::clone(to)) {
+                lines.push(format!(
+                    "the {role} {to} is down: no new sessions until it answers again"
+                ));
+            }
         }
         if self.written.is_some_and(|written| snapshot.at.since(written) < QUIET) {
             return lines;
         }
         let lost = snapshot.lost();
-        let unsent = snapshot.sends.iter_unsent().map(|(_, count)| count).sum();
+        let mut unsent = BTreeMap::<&str, u64>::new();
+        for mirrored in snapshot.mirrored() {
+            for (reason, count) in mirrored.sends.iter_unsent().filter(|(_, count)| *count != 0) {
+                *unsent.entry(reason.label()).or_default() += count;
+            }
+        }
+        let (unsent, reasons) = (unsent.values().sum(), unsent);
         if lost > self.lost {
             lines.push(format!(
                 "{} packets of clients were lost, {lost} so far: give a larger --ring-size, or \
@@ -80,14 +95,10 @@ impl Notices {
             ));
         }
         if unsent > self.unsent {
-            let reasons: Vec<_> = snapshot
-                .sends
-                .iter_unsent()
-                .filter(|(_, count)| *count != 0)
-                .map(|(reason, count)| format!("{} {count}", reason.label()))
-                .collect();
+            let reasons: Vec<_> =
+                reasons.iter().map(|(reason, count)| format!("{reason} {count}")).collect();
             lines.push(format!(
-                "the kernel did not send {} packets to the shadow, so far: {}",
+                "the kernel did not send {} packets to shadows, so far: {}",
                 unsent - self.unsent,
                 reasons.join(", ")
             ));
@@ -110,12 +121,13 @@ mod tests {
     fn a_shadow_that_goes_and_comes_is_two_lines() {
         let mut notices = Notices::default();
         let mut snapshot = Snapshot::default();
+        snapshot.shadow.to = "10.0.0.9:80".into();
         assert_eq!(notices.lines(&snapshot), Vec::<String>::new());
-        snapshot.books.circuit.open = true;
+        snapshot.shadow.books.circuit.open = true;
         assert_eq!(notices.lines(&snapshot).len(), 1);
         assert_eq!(notices.lines(&snapshot), Vec::<String>::new(), "said once");
-        snapshot.books.circuit.open = false;
-        assert_eq!(notices.lines(&snapshot), ["the shadow answers again"]);
+        snapshot.shadow.books.circuit.open = false;
+        assert_eq!(notices.lines(&snapshot), ["the shadow 10.0.0.9:80 answers again"]);
     }
 
     #[test]
@@ -123,11 +135,11 @@ mod tests {
         let mut notices = Notices::default();
         let mut snapshot = Snapshot::default();
         assert_eq!(notices.reasons(&snapshot), Vec::<String>::new());
-        snapshot.books.flows.seen = 5;
-        snapshot.books.flows.aborted.add(Aborted::GateTimeout, 3);
+        snapshot.shadow.books.flows.seen = 5;
+        snapshot.shadow.books.flows.aborted.add(Aborted::GateTimeout, 3);
         assert_eq!(notices.reasons(&snapshot), ["flows.aborted.gate_timeout is 3, 3 more"]);
         assert_eq!(notices.reasons(&snapshot), Vec::<String>::new(), "told once");
-        snapshot.books.flows.aborted.add(Aborted::GateTimeout, 2);
+        snapshot.shadow.books.flows.aborted.add(Aborted::GateTimeout, 2);
         assert_eq!(notices.reasons(&snapshot), ["flows.aborted.gate_timeout is 5, 2 more"]);
     }
 

@@ -8,24 +8,51 @@ use std::ops::RangeInclusive;
 
 use procfs::sys::kernel::Version;
 
-use crate::config::{Config, Service, SourceMode};
+use crate::config::{Config, HostPort, Service, SourceMode};
 use crate::host::{Host, Interface, Route};
-use crate::setting::Refusal;
+use crate::setting::{Refusal, Setting};
+use crate::shadows::Role;
 
 /// What the mirror works with, found in order.
 #[derive(Clone, Debug)]
 pub struct Plan {
     /// Interfaces to tap.
     pub taps: Vec<Interface>,
-    /// The interfaces whose guard drops the shadow's answers. First the one by which the shadow is
-    /// reached; where its answers go to addresses of others, also the tapped ones.
+    /// The interfaces whose guard drops what shadows answer. First those by which shadows are
+    /// reached; where their answers go to addresses of others, also the tapped ones.
     pub guards: Vec<Interface>,
-    /// The shadow, resolved.
+    /// The way to each shadow, one at least.
+    pub ways: Vec<Way>,
+}
+
+/// The way to a shadow.
+#[derive(Clone, Debug)]
+pub struct Way {
+    /// What the shadow is there for.
+    pub role: Role,
+    /// As its user calls it.
+    pub setting: Setting<HostPort>,
+    /// Its address.
     pub shadow: SocketAddr,
-    /// The way to it.
+    /// What the kernel says of it.
     pub route: Route,
+    /// The interface.
+    pub interface: Interface,
     /// Bytes of the longest IP packet toward the shadow.
     pub path_mtu: u16,
+}
+
+/// A shadow, resolved.
+#[derive(Clone, Debug)]
+pub struct Reached<'a> {
+    /// What it is there for.
+    pub role: Role,
+    /// As its user calls it.
+    pub setting: &'a Setting<HostPort>,
+    /// Its address.
+    pub shadow: SocketAddr,
+    /// What the kernel says of the way to it.
+    pub route: Route,
 }
 
 /// The oldest kernel that is supported: ring buffers came with 5.8, and 5.10 is
@@ -55,51 +82,61 @@ pub fn check_privileges(host: &Host) -> Result<(), Refusal> {
     Ok(())
 }
 
-/// The configuration against the host, for a shadow that resolved to `shadow` and is
-/// reached by `route`.
+/// The configuration against the host, for these shadows.
 ///
 /// # Errors
 /// The first setting that does not fit this host.
-pub fn check(
-    config: &Config,
-    host: &Host,
-    shadow: SocketAddr,
-    route: Route,
-) -> Result<Plan, Refusal> {
+pub fn check(config: &Config, host: &Host, reached: &[Reached<'_>]) -> Result<Plan, Refusal> {
     let taps = check_interfaces(config, host)?;
     stacked::check(config, host)?;
     check_families(config, host, &taps)?;
-    check_loop(config, host, shadow)?;
+    let mut ways: Vec<Way> = Vec::new();
+    for reached in reached {
+        if let Some(other) = ways.iter().find(|way| way.shadow == reached.shadow) {
+            return Err(reached.setting.refuse(
+                format!("is the same server as {}", other.setting),
+                "give another address or port",
+            ));
+        }
+        ways.push(check_way(config, host, reached)?);
+    }
+    let mut guards: Vec<Interface> = Vec::new();
+    // Of addresses of others, the way back need not be the way to the shadow.
+    let taken = taps.iter().filter(|_| config.source.value != SourceMode::Own);
+    for interface in ways.iter().map(|way| &way.interface).chain(taken) {
+        if guards.iter().all(|guard| guard.index != interface.index) {
+            guards.push(interface.clone());
+        }
+    }
+    Ok(Plan { taps, guards, ways })
+}
+
+fn check_way(config: &Config, host: &Host, reached: &Reached<'_>) -> Result<Way, Refusal> {
+    let Reached { role, setting, shadow, route } = *reached;
+    check_loop(config, host, setting, shadow)?;
     match config.source.value {
         SourceMode::Own => check_source_ports(config, host, route)?,
         SourceMode::Pool { .. } | SourceMode::Preserve => {
             check_foreign_source(config, host, shadow, route)?;
         }
     }
-    let guard = host
+    let interface = host
         .interfaces
         .iter()
         .find(|interface| interface.index == route.oif)
-        .ok_or_else(|| {
-            config.shadow.refuse("its route has no interface", "check `ip route get` for it")
-        })?
+        .ok_or_else(|| setting.refuse("its route has no interface", "check `ip route get` for it"))?
         .clone();
-    let mtu = route.mtu.unwrap_or(guard.mtu);
+    let mtu = route.mtu.unwrap_or(interface.mtu);
     // The IPv4 total length is 16 bits; loopback's MTU of 65,536 exceeds it by one.
     let path_mtu = u16::try_from(mtu).unwrap_or(u16::MAX);
     let least = if shadow.is_ipv4() { 576 } else { 1280 };
     if path_mtu < least {
-        return Err(config.shadow.refuse(
+        return Err(setting.refuse(
             format!("the path's MTU {mtu} is less than {least} bytes"),
-            format!("raise the MTU of {}", guard.name),
+            format!("raise the MTU of {}", interface.name),
         ));
     }
-    let mut guards = vec![guard];
-    if config.source.value != SourceMode::Own {
-        // The shadow's way back need not be the way to it.
-        guards.extend(taps.iter().filter(|tap| tap.index != route.oif).cloned());
-    }
-    Ok(Plan { taps, guards, shadow, route, path_mtu })
+    Ok(Way { role, setting: setting.clone(), shadow, route, interface, path_mtu })
 }
 
 fn check_interfaces(config: &Config, host: &Host) -> Result<Vec<Interface>, Refusal> {
@@ -155,11 +192,16 @@ fn is_link_local_v6(address: IpAddr) -> bool {
 }
 
 /// What the mirror sends must never be mirrored again.
-fn check_loop(config: &Config, host: &Host, shadow: SocketAddr) -> Result<(), Refusal> {
+fn check_loop(
+    config: &Config,
+    host: &Host,
+    setting: &Setting<HostPort>,
+    shadow: SocketAddr,
+) -> Result<(), Refusal> {
     let own = host.addresses();
     for port in &config.port {
         if port.value.selects(shadow, &own) {
-            return Err(config.shadow.refuse(
+            return Err(setting.refuse(
                 format!("is itself mirrored by {port}: a loop"),
                 "give a shadow on another host or another port",
             ));

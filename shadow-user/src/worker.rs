@@ -1,4 +1,4 @@
-//! The thread that packets go through. It owns the engine, the programs, the rings
+//! The thread that packets go through. It owns the engines, the programs, the rings
 //! and the sockets, and shares nothing but a snapshot that it replaces whole.
 
 use std::sync::Arc;
@@ -11,23 +11,20 @@ use arc_swap::ArcSwap;
 use shadow_common::{Address, FlowKey, FlowRule, RecordKind, ServiceKey, TapCounter};
 use shadow_engine::books::Books;
 use shadow_engine::time::Instant;
-use shadow_engine::{Engine, Order, Want};
+use shadow_engine::{Order, Want};
 
 use crate::comparing;
-use crate::kernel::{self, KernelCounters, KernelError, Pinning, Programs, RawSender, Rings};
+use crate::kernel::{self, KernelCounters, KernelError, Pinning, Programs, Rings};
 use crate::links::Link;
 use crate::report::{Lag, Phase, Snapshot, answers};
 use crate::services::address;
+use crate::shadows::Shadows;
 
 /// The last snapshot, for whoever wants to look.
 pub type Published = Arc<ArcSwap<Snapshot>>;
 
 /// Records of each ring that are handled before timers get their turn.
 const BUDGET: usize = 256;
-
-/// Packets that are sent before the rings get their turn: a ring that fills up loses a
-/// client's bytes for good, a packet of ours is only late.
-const SEND_BUDGET: usize = 512;
 
 /// With traffic, packets are left to gather for this long: a wake-up for each of them
 /// would cost production more than all of the mirror's work.
@@ -76,8 +73,7 @@ pub enum Command {
 pub struct Worker {
     programs: Programs,
     rings: Rings,
-    sender: RawSender,
-    engine: Engine,
+    shadows: Shadows,
     /// How guards are pinned.
     pinning: Pinning,
     commands: Receiver<Command>,
@@ -93,31 +89,27 @@ pub struct Worker {
     deadline: Option<Instant>,
     next_counters: Instant,
     next_publish: Instant,
-    /// One packet on its way from the engine to the socket.
-    packet: Vec<u8>,
 }
 
 impl Worker {
     /// Takes what is loaded and attached.
     ///
     /// # Errors
-    /// When the rings or the sockets are not to be had.
+    /// When the rings are not to be had.
     pub fn new(
         mut programs: Programs,
-        engine: Engine,
+        shadows: Shadows,
         pinning: Pinning,
         commands: Receiver<Command>,
         exchanges: comparing::Sender,
         published: Published,
     ) -> anyhow::Result<Self> {
         let rings = programs.take_rings()?.context("the rings are taken")?;
-        let sender = RawSender::new()?;
         let now = kernel::now();
         Ok(Self {
             programs,
             rings,
-            sender,
-            engine,
+            shadows,
             pinning,
             commands,
             exchanges,
@@ -130,7 +122,6 @@ impl Worker {
             deadline: None,
             next_counters: now,
             next_publish: now,
-            packet: Vec::new(),
         })
     }
 
@@ -145,7 +136,7 @@ impl Worker {
             if self.phase == Phase::Draining {
                 let now = kernel::now();
                 let over = self.deadline.is_none_or(|deadline| now >= deadline);
-                if over || self.engine.is_drained() {
+                if over || self.shadows.is_drained() {
                     break;
                 }
             }
@@ -154,8 +145,8 @@ impl Worker {
         // Not before: what is still delivered is still to be compared.
         self.programs.detach_taps_out();
         self.settle()?;
-        self.engine.finish(kernel::now());
-        while self.transmit(kernel::now()) {}
+        self.shadows.finish(kernel::now());
+        while self.shadows.transmit(kernel::now()) {}
         self.linger()?;
         self.hand_over();
         self.phase = Phase::Done;
@@ -166,10 +157,8 @@ impl Worker {
     fn turn(&mut self) -> anyhow::Result<()> {
         let (packets, more_to_read) = self.drain();
         let now = kernel::now();
-        if self.engine.poll_timeout().is_some_and(|due| due <= now) {
-            self.engine.handle_timeout(now);
-        }
-        let more_to_send = self.transmit(now);
+        self.shadows.handle_timeout(now);
+        let more_to_send = self.shadows.transmit(now);
         self.hand_over();
         if now >= self.next_counters {
             self.read_counters(now)?;
@@ -184,47 +173,32 @@ impl Worker {
             thread::sleep(NAP);
             return Ok(());
         }
-        let due = self.engine.poll_timeout().map_or(MAX_SLEEP, |due| due.since(kernel::now()));
+        let due = self.shadows.poll_timeout().map_or(MAX_SLEEP, |due| due.since(kernel::now()));
         let publish = self.next_publish.since(now);
         self.rings.wait(due.min(publish).min(MAX_SLEEP)).context("cannot wait for packets")
     }
 
-    /// Hands a bounded number of packets to the engine; how many, and whether there are more.
+    /// Hands a bounded number of packets to the engines; how many, and whether there are more.
     fn drain(&mut self) -> (usize, bool) {
-        let Self { rings, engine, lag, .. } = self;
+        let Self { rings, shadows, lag, .. } = self;
         let now = kernel::now();
         let drained = rings.drain(BUDGET, |header, packet| {
             let captured_at = Instant::from_nanos(header.captured_at);
             match header.kind {
-                REPLY => engine.handle_reply(packet, captured_at, now),
-                RESPONSE | RESPONSE_HEADERS => engine.handle_response(packet, captured_at, now),
+                REPLY => shadows.handle_reply(packet, captured_at, now),
+                RESPONSE | RESPONSE_HEADERS => shadows.handle_response(packet, captured_at, now),
                 _ => {
                     lag.add(now.since(captured_at));
-                    engine.handle_capture(packet, captured_at, now);
+                    shadows.handle_capture(packet, captured_at, now);
                 }
             }
         });
         (drained.packets, drained.more)
     }
 
-    /// Sends a bounded number of packets; whether there are more.
-    fn transmit(&mut self, now: Instant) -> bool {
-        let mut more = true;
-        for _ in 0..SEND_BUDGET {
-            if !self.engine.poll_transmit(now, &mut self.packet) {
-                more = false;
-                break;
-            }
-            self.sender.push(&self.packet);
-            self.packet.clear();
-        }
-        self.sender.flush();
-        more
-    }
-
     /// Tells the kernel what is wanted of answers, and hands on the exchanges that are complete.
     fn hand_over(&mut self) {
-        while let Some(order) = self.engine.poll_order() {
+        while let Some(order) = self.shadows.poll_order() {
             if let Err(error) = obey(&mut self.programs, &order)
                 && !std::mem::replace(&mut self.has_rule_failed, true)
             {
@@ -232,9 +206,7 @@ impl Worker {
                 tracing::warn!("a flow's answers are copied as before: {error}");
             }
         }
-        while let Some(exchange) = self.engine.poll_exchange() {
-            self.exchanges.send(exchange);
-        }
+        self.shadows.hand_over(&mut self.exchanges);
     }
 
     fn read_counters(&mut self, now: Instant) -> anyhow::Result<()> {
@@ -244,7 +216,7 @@ impl Worker {
             counters.tap.total() - counters.tap.get(TapCounter::Captured)
         };
         if lost(&counters) != lost(&self.counters) {
-            self.engine.note_capture_loss(now);
+            self.shadows.note_capture_loss(now);
         }
         self.counters = counters;
         self.next_counters = now + COUNTERS_EVERY;
@@ -252,19 +224,16 @@ impl Worker {
     }
 
     fn publish(&mut self, now: Instant) -> Snapshot {
+        let (shadow, others) = self.shadows.mirrored();
         let snapshot = Snapshot {
             started: self.started,
             at: now,
             phase: self.phase,
-            books: self.engine.books().clone(),
             kernel: self.counters.clone(),
-            sends: *self.sender.stats(),
             lag: self.lag.clone(),
-            sessions: self.engine.sessions(),
-            compared: self.exchanges.queued_total,
-            queue_full: self.exchanges.queue_full,
-            memory: self.engine.memory(),
             resident: resident(),
+            shadow,
+            others,
         };
         self.published.store(Arc::new(snapshot.clone()));
         self.next_publish = now + PUBLISH_EVERY;
@@ -309,7 +278,7 @@ impl Worker {
             Err(error) => tracing::error!("{} is back, without the mirror: {error}", link.name),
         }
         // What went by meanwhile is missing here, and nowhere else.
-        self.engine.note_capture_loss(kernel::now());
+        self.shadows.note_capture_loss(kernel::now());
     }
 
     /// Ends capture, takes what was captured before, and lets open sessions drain.
@@ -321,21 +290,21 @@ impl Worker {
         self.settle()?;
         self.phase = Phase::Draining;
         let now = kernel::now();
-        self.engine.stop_capture(now);
-        self.transmit(now);
+        self.shadows.stop_capture(now);
+        self.shadows.transmit(now);
         self.deadline = Some(now + drain);
         self.publish(now);
         Ok(())
     }
 
-    /// Drains the tap's rings until the engine has all that was captured. A program that
+    /// Drains the tap's rings until the engines have all that was captured. A program that
     /// was running on another CPU at the moment of detaching may still add a packet.
     fn settle(&mut self) -> anyhow::Result<()> {
         let deadline = kernel::now() + QUIET_MAX;
         loop {
             let (packets, _) = self.drain();
             let now = kernel::now();
-            self.transmit(now);
+            self.shadows.transmit(now);
             self.hand_over();
             // Answers go on being captured until the drain is over.
             let with_answers = self.phase == Phase::Draining;
@@ -346,10 +315,12 @@ impl Worker {
             let before = seen(&self.counters);
             self.read_counters(now)?;
             let captured = self.counters.tap.get(TapCounter::Captured);
-            let Books { packets: requests, responses, .. } = self.engine.books();
-            let all = requests.captured == captured
-                && (!with_answers || responses.captured == answers(&self.counters))
-                && seen(&self.counters) == before;
+            let answered = answers(&self.counters);
+            let all = seen(&self.counters) == before
+                && self.shadows.books().all(|Books { packets, responses, .. }| {
+                    packets.captured == captured
+                        && (!with_answers || responses.captured == answered)
+                });
             if all || now >= deadline {
                 return Ok(());
             }
@@ -366,7 +337,7 @@ impl Worker {
         loop {
             let (packets, _) = self.drain();
             let now = kernel::now();
-            if self.transmit(now) || packets != 0 {
+            if self.shadows.transmit(now) || packets != 0 {
                 quiet_since = now;
             }
             if now >= end || now.since(quiet_since) >= QUIET {

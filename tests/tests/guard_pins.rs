@@ -116,7 +116,7 @@ fn it_is_kept_replaced_and_removed_by_tcx_and_by_clsact() -> Result<()> {
         let host = &stage.lab.production;
         let rule = GuardRule::foreign();
         let shadow = stage.lab.shadow.at4(80);
-        let pinning = Pinning::of(shadow, &rule, true);
+        let pinning = Pinning::of(&[(shadow, rule)], true);
         for _ in 0..3 {
             let mut programs = Programs::load(LoadOptions { attach, ..LoadOptions::default() })?;
             programs.set_guard_rules(&[(shadow_user::services::shadow_key(shadow), rule)])?;
@@ -126,7 +126,7 @@ fn it_is_kept_replaced_and_removed_by_tcx_and_by_clsact() -> Result<()> {
             ensure!(attached(host)? == 2, "{attach:?}: it did not stay");
         }
         let guards = host.enter(PinnedGuard::list)??;
-        ensure!(guards.len() == 1 && guards[0].shadow == shadow && guards[0].is_foreign());
+        ensure!(guards.len() == 1 && guards[0].shadows == [shadow] && guards[0].is_foreign());
         for guard in guards {
             host.enter(|| guard.remove())??;
         }

@@ -41,7 +41,7 @@ fn snapshot() -> Snapshot {
     snapshot.started = shadow_engine::time::Instant::from_nanos(
         snapshot.at.as_nanos().saturating_sub(754_000_000_000),
     );
-    let books = &mut snapshot.books;
+    let books = &mut snapshot.shadow.books;
     books.packets.captured = 91_240;
     (books.flows.seen, books.flows.mirrored) = (2_114, 2_071);
     books.bytes.captured = 11 << 20;
@@ -51,7 +51,7 @@ fn snapshot() -> Snapshot {
     for micros in [21, 33, 40, 38, 62, 45, 47, 51, 160, 30] {
         snapshot.lag.add(Duration::from_micros(micros));
     }
-    snapshot.memory = 3 << 20;
+    snapshot.shadow.memory = 3 << 20;
     snapshot
 }
 

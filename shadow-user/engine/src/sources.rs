@@ -27,6 +27,18 @@ pub enum Source {
     Preserve,
 }
 
+impl Source {
+    /// Whether sessions may come from `local`.
+    #[must_use]
+    pub fn lends(&self, local: SocketAddr) -> bool {
+        match self {
+            Self::Own { address, ports } => local.ip() == *address && ports.contains(&local.port()),
+            Self::Pool(network) => network.contains(local.ip()),
+            Self::Preserve => true,
+        }
+    }
+}
+
 /// An IP network.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct Network {

@@ -15,7 +15,7 @@ use crate::finding::{Finding, Level};
 use crate::host::{Interface, Netlink, addresses};
 use crate::kernel::{self, Unsent};
 use crate::mirror::Prepared;
-use crate::preflight::Plan;
+use crate::preflight::{Plan, Way};
 use crate::route::tables::Tables;
 use crate::setting::Refusal;
 
@@ -149,13 +149,15 @@ fn in_order(config: &Config, plan: &Plan) -> Vec<Finding> {
             )
         })
         .collect();
-    findings.push(Finding::ok(
-        config.shadow.to_string(),
-        format!(
-            "is reached by {} from {} with packets of up to {} bytes",
-            plan.guards[0].name, plan.route.source, plan.path_mtu
-        ),
-    ));
+    findings.extend(plan.ways.iter().map(|way| {
+        Finding::ok(
+            way.setting.to_string(),
+            format!(
+                "is reached by {} from {} with packets of up to {} bytes",
+                way.interface.name, way.route.source, way.path_mtu
+            ),
+        )
+    }));
     if config.source.value == SourceMode::Own {
         findings.push(Finding::ok(
             config.source_ports.to_string(),
@@ -179,16 +181,32 @@ fn pins(config: &Config) -> Finding {
     if config.source.value == SourceMode::Own { finding.at(Level::Warning) } else { finding }
 }
 
-/// Probes the shadow, and looks for the reason when that fails.
+/// Probes each shadow.
 async fn attempt(
     config: &Config,
     plan: &Plan,
+    netlink: &Netlink,
+    mut announcer: Option<&mut Announcer>,
+) -> anyhow::Result<Vec<Finding>> {
+    let mut findings = Vec::new();
+    for way in &plan.ways {
+        let announcer = announcer.as_deref_mut();
+        findings.extend(attempt_one(config, plan, way, netlink, announcer).await?);
+    }
+    Ok(findings)
+}
+
+/// Probes a shadow, and looks for the reason when that fails.
+async fn attempt_one(
+    config: &Config,
+    plan: &Plan,
+    way: &Way,
     netlink: &Netlink,
     announcer: Option<&mut Announcer>,
 ) -> anyhow::Result<Vec<Finding>> {
     let interfaces = netlink.interfaces().await?;
     let own = addresses(&interfaces);
-    let probe = Probe::new(config, plan, &own, dice()?);
+    let probe = Probe::new(config, way, &own, dice()?);
     let guards: Vec<&str> = plan.guards.iter().map(|guard| guard.name.as_str()).collect();
     let probing = probe.run(&guards, &own, LIMIT);
     let outcome = match announcer {
@@ -206,30 +224,31 @@ async fn attempt(
         gateway: None,
         neighbour: Neighbour::Unknown,
         elsewhere: None,
-        forwards: link::forwards(plan.shadow.is_ipv4()),
+        forwards: link::forwards(way.shadow.is_ipv4()),
         direct: None,
         firewall: None,
     };
     match outcome {
         Outcome::Answered(_) | Outcome::Refused | Outcome::Icmp { .. } => {}
-        Outcome::Unsent(Unsent::NotPermitted) => tried.firewall = Some(rules(plan, probe, "new")),
+        Outcome::Unsent(Unsent::NotPermitted) => tried.firewall = Some(rules(way, probe, "new")),
         Outcome::Stuck(Unsent::NotPermitted) => {
-            tried.firewall = Some(rules(plan, probe, "invalid"));
+            tried.firewall = Some(rules(way, probe, "invalid"));
         }
         Outcome::Unsent(_) | Outcome::Stuck(_) => {}
-        Outcome::Silent => why_silent(config, plan, netlink, &interfaces, &mut tried).await?,
+        Outcome::Silent => why_silent(config, plan, way, netlink, &interfaces, &mut tried).await?,
     }
-    Ok(verdict::judge(config, plan, &tried))
+    Ok(verdict::judge(config, plan, way, &tried))
 }
 
 async fn why_silent(
     config: &Config,
     plan: &Plan,
+    way: &Way,
     netlink: &Netlink,
     interfaces: &[Interface],
     tried: &mut Tried,
 ) -> anyhow::Result<()> {
-    let (shadow, oif) = (plan.shadow, plan.route.oif);
+    let (shadow, oif) = (way.shadow, way.route.oif);
     let hop = Tables::open()?.next_hop(shadow.ip(), None).await.unwrap_or_default();
     tried.gateway = hop.gateway;
     let next = hop.gateway.unwrap_or_else(|| shadow.ip());
@@ -237,13 +256,13 @@ async fn why_silent(
     if tried.neighbour == Neighbour::Silent {
         return Ok(());
     }
-    tried.elsewhere = elsewhere(config, plan, interfaces).await?;
+    tried.elsewhere = elsewhere(config, plan, way, interfaces).await?;
     if tried.elsewhere.is_some() {
         return Ok(());
     }
-    tried.firewall = Some(rules(plan, tried.probe, "new"));
+    tried.firewall = Some(rules(way, tried.probe, "new"));
     if config.source.value != SourceMode::Own {
-        tried.direct = Some(direct(plan).await);
+        tried.direct = Some(direct(way).await);
     }
     Ok(())
 }
@@ -252,6 +271,7 @@ async fn why_silent(
 async fn elsewhere(
     config: &Config,
     plan: &Plan,
+    way: &Way,
     interfaces: &[Interface],
 ) -> anyhow::Result<Option<String>> {
     let guarded: BTreeSet<u32> = plan.guards.iter().map(|guard| guard.index).collect();
@@ -263,7 +283,7 @@ async fn elsewhere(
         return Ok(None);
     }
     let own = addresses(interfaces);
-    let probe = Probe::new(config, plan, &own, dice()?);
+    let probe = Probe::new(config, way, &own, dice()?);
     let names: Vec<&str> = others.iter().map(|other| other.name.as_str()).collect();
     let Outcome::Answered(index) = probe.run(&names, &own, LIMIT_ELSEWHERE).await? else {
         return Ok(None);
@@ -272,8 +292,8 @@ async fn elsewhere(
 }
 
 /// How the shadow answers this host.
-async fn direct(plan: &Plan) -> Direct {
-    match tokio::time::timeout(DIRECT, TcpStream::connect(plan.shadow)).await {
+async fn direct(way: &Way) -> Direct {
+    match tokio::time::timeout(DIRECT, TcpStream::connect(way.shadow)).await {
         Ok(Ok(_)) => Direct::Answers,
         Ok(Err(error)) if error.kind() == io::ErrorKind::ConnectionRefused => Direct::Refuses,
         Ok(Err(_)) | Err(_) => Direct::Silent,
@@ -281,11 +301,11 @@ async fn direct(plan: &Plan) -> Direct {
 }
 
 /// The rules of this host's firewall that a packet of the probe meets.
-fn rules(plan: &Plan, probe: Probe, state: &'static str) -> Result<Vec<firewall::Culprit>, String> {
+fn rules(way: &Way, probe: Probe, state: &'static str) -> Result<Vec<firewall::Culprit>, String> {
     let packet = Outbound {
         source: probe.local,
         destination: probe.shadow,
-        oif: plan.guards[0].name.clone(),
+        oif: way.interface.name.clone(),
         state,
     };
     match Ruleset::read() {

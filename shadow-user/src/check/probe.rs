@@ -13,7 +13,7 @@ use shadow_engine::wire::{IcmpError, IcmpReason, Packet, emit};
 
 use crate::config::{Config, SourceMode};
 use crate::kernel::{self, LoadOptions, Programs, RawSender, Rings, Unsent};
-use crate::preflight::Plan;
+use crate::preflight::Way;
 use crate::services::{guard_rule, own_addresses, shadow_key};
 
 /// How long an answer is waited for: the SYN goes out after 0, 1 and 3 seconds (RFC 6298).
@@ -71,13 +71,13 @@ impl Probe {
     /// From an address as sessions will have it, but in `preserve`: there from one that no client
     /// has.
     #[must_use]
-    pub fn new(config: &Config, plan: &Plan, own: &[IpAddr], dice: u32) -> Self {
-        let shadow = plan.shadow;
+    pub fn new(config: &Config, way: &Way, own: &[IpAddr], dice: u32) -> Self {
+        let shadow = way.shadow;
         // As the kernel chooses them (RFC 6335, dynamic ports).
         let dynamic = 49_152 + (dice % 16_384) as u16;
         let local = match config.source.value {
             // The last of the range: sessions begin with the first.
-            SourceMode::Own => SocketAddr::new(plan.route.source, *config.source_ports.value.end()),
+            SourceMode::Own => SocketAddr::new(way.route.source, *config.source_ports.value.end()),
             SourceMode::Pool { network, .. } => SocketAddr::new(network.host(0), dynamic),
             SourceMode::Preserve => SocketAddr::new(nobody(shadow.is_ipv4(), own), dynamic),
         };
@@ -88,10 +88,10 @@ impl Probe {
                 (shadow_key(shadow), GuardRule::own(address, local.port(), local.port()))
             }
             SourceMode::Pool { .. } | SourceMode::Preserve => {
-                guard_rule(config, shadow, plan.route.source)
+                guard_rule(config, shadow, way.route.source)
             }
         };
-        Self { local, shadow, rule, path_mtu: plan.path_mtu }
+        Self { local, shadow, rule, path_mtu: way.path_mtu }
     }
 
     /// Whether the address is one of others.

@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use crate::config::{Config, SourceMode};
 use crate::finding::{Finding, Level};
 use crate::kernel::Unsent;
-use crate::preflight::Plan;
+use crate::preflight::{Plan, Way};
 
 use super::firewall::{Action, Culprit, Sources};
 use super::neighbour::Neighbour;
@@ -45,8 +45,8 @@ pub struct Tried {
 
 /// The findings: one, or several rules of the firewall.
 #[must_use]
-pub fn judge(config: &Config, plan: &Plan, tried: &Tried) -> Vec<Finding> {
-    let verdict = Verdict { config, plan, tried };
+pub fn judge(config: &Config, plan: &Plan, way: &Way, tried: &Tried) -> Vec<Finding> {
+    let verdict = Verdict { config, plan, way, tried };
     match tried.outcome {
         Outcome::Answered(index) => vec![verdict.answered(index)],
         Outcome::Refused => vec![verdict.refused()],
@@ -62,7 +62,7 @@ pub fn judge(config: &Config, plan: &Plan, tried: &Tried) -> Vec<Finding> {
         Outcome::Unsent(reason) | Outcome::Stuck(reason) => vec![Finding::problem(
             verdict.shadow(),
             format!("this host's kernel does not send to it ({})", reason.label()),
-            format!("see ip route get {}, and the counters of ip -s link", plan.shadow.ip()),
+            format!("see ip route get {}, and the counters of ip -s link", way.shadow.ip()),
         )],
         Outcome::Silent => verdict.silent(),
     }
@@ -71,12 +71,13 @@ pub fn judge(config: &Config, plan: &Plan, tried: &Tried) -> Vec<Finding> {
 struct Verdict<'a> {
     config: &'a Config,
     plan: &'a Plan,
+    way: &'a Way,
     tried: &'a Tried,
 }
 
 impl Verdict<'_> {
     fn shadow(&self) -> String {
-        self.config.shadow.to_string()
+        self.way.setting.to_string()
     }
 
     fn is_foreign(&self) -> bool {
@@ -107,7 +108,7 @@ impl Verdict<'_> {
 
     /// The way back is proven by the RST itself.
     fn refused(&self) -> Finding {
-        let port = self.plan.shadow.port();
+        let port = self.way.shadow.port();
         Finding::warning(
             self.shadow(),
             "refuses connections (RST): nothing is mirrored until a server listens there",
@@ -117,13 +118,13 @@ impl Verdict<'_> {
 
     fn reported(&self, reporter: IpAddr, code: u8) -> Finding {
         let (words, is_rejected) = meaning(reporter.is_ipv4(), code);
-        let port = self.plan.shadow.port();
+        let port = self.way.shadow.port();
         let remedy = if is_rejected {
             format!("let TCP port {port} pass there; on {reporter}: nft list ruleset")
         } else {
             format!(
                 "see whether the shadow's host is up; on {reporter}: ip route get {}",
-                self.plan.shadow.ip()
+                self.way.shadow.ip()
             )
         };
         let what = format!("{reporter} answers in its place: {words} (ICMP)");
@@ -153,7 +154,7 @@ impl Verdict<'_> {
 
     fn rule(&self, what: &str, culprit: &Culprit) -> Finding {
         let by = if culprit.sure { "by" } else { "perhaps by" };
-        let remedy = culprit.remedy(&self.sources(), self.plan.shadow);
+        let remedy = culprit.remedy(&self.sources(), self.way.shadow);
         Finding::problem(self.shadow(), format!("{what}, {by} {}", culprit.name()), remedy)
     }
 
@@ -166,9 +167,9 @@ impl Verdict<'_> {
     }
 
     fn silent(&self) -> Vec<Finding> {
-        let Self { plan, tried, .. } = self;
-        let hop = tried.gateway.unwrap_or_else(|| plan.shadow.ip());
-        let dev = plan.guards[0].name.as_str();
+        let Self { way, tried, .. } = self;
+        let hop = tried.gateway.unwrap_or_else(|| way.shadow.ip());
+        let dev = way.interface.name.as_str();
         if tried.neighbour == Neighbour::Silent {
             let protocol = if hop.is_ipv4() { "ARP" } else { "neighbour discovery" };
             let what = format!(
@@ -197,7 +198,7 @@ impl Verdict<'_> {
     }
 
     fn asymmetric(&self, other: &str) -> Finding {
-        let dev = &self.plan.guards[0].name;
+        let dev = &self.way.interface.name;
         let (danger, remedy) = if self.is_foreign() {
             let danger = if self.tried.forwards {
                 ", and this host would forward them to clients"
@@ -206,7 +207,7 @@ impl Verdict<'_> {
             };
             (danger, format!("add --iface {other}"))
         } else {
-            let shadow = self.plan.shadow.ip();
+            let shadow = self.way.shadow.ip();
             let remedy = format!("send by that one, too: ip route replace {shadow} dev {other}");
             (", and this host's kernel would reset each session", remedy)
         };
@@ -220,7 +221,7 @@ impl Verdict<'_> {
     }
 
     fn nobody_there(&self) -> Finding {
-        let (local, port) = (self.tried.probe.local.ip(), self.plan.shadow.port());
+        let (local, port) = (self.tried.probe.local.ip(), self.way.shadow.port());
         Finding::warning(
             self.shadow(),
             format!(
@@ -234,9 +235,9 @@ impl Verdict<'_> {
 
     /// Answers to addresses of others do not come here.
     fn no_way_back(&self) -> Finding {
-        let Self { config, plan, tried } = self;
-        let (nobody, here) = (tried.probe.local.ip(), plan.route.source);
-        let port = plan.shadow.port();
+        let Self { config, way, tried, .. } = self;
+        let (nobody, here) = (tried.probe.local.ip(), way.route.source);
+        let port = way.shadow.port();
         let source = config.source.to_string();
         let route = self.route();
         match tried.direct {
@@ -277,8 +278,8 @@ impl Verdict<'_> {
 
     /// The command that leads the answers here.
     fn route(&self) -> String {
-        let Self { config, plan, tried } = self;
-        let (here, port) = (plan.route.source, plan.shadow.port());
+        let Self { config, way, tried, .. } = self;
+        let (here, port) = (way.route.source, way.shadow.port());
         match (config.source.value, tried.gateway) {
             (SourceMode::Preserve, None) => {
                 format!("on the shadow's host: shadowtap route add --via {here} --port {port}")

@@ -1,9 +1,10 @@
 use super::*;
 use crate::check::tests::config;
 use crate::host::{Interface, Route};
-use crate::preflight::Plan;
+use crate::preflight::{Plan, Way};
+use crate::shadows::Role;
 
-fn plan(shadow: &str) -> Plan {
+fn plan(config: &Config) -> Plan {
     let interface = |index, name: &str| Interface {
         index,
         name: name.to_owned(),
@@ -15,9 +16,14 @@ fn plan(shadow: &str) -> Plan {
     Plan {
         taps: vec![interface(2, "eth0")],
         guards: vec![interface(2, "eth0")],
-        shadow: shadow.parse().expect("address"),
-        route: Route { oif: 2, source, mtu: None, local: false },
-        path_mtu: 1500,
+        ways: vec![Way {
+            role: Role::Shadow,
+            setting: config.shadows[0].clone(),
+            shadow: config.shadows[0].text.parse().expect("address"),
+            route: Route { oif: 2, source, mtu: None, local: false },
+            interface: interface(2, "eth0"),
+            path_mtu: 1500,
+        }],
     }
 }
 
@@ -25,9 +31,9 @@ fn plan(shadow: &str) -> Plan {
 fn said(source: &str, outcome: Outcome, change: impl FnOnce(&mut Tried)) -> Vec<Finding> {
     let shadow = "10.77.0.3:8080";
     let config = config(&format!("--iface eth0 --port 80 --shadow {shadow} --source {source}"));
-    let plan = plan(shadow);
+    let plan = plan(&config);
     let mut tried = Tried {
-        probe: Probe::new(&config, &plan, &[], 0),
+        probe: Probe::new(&config, &plan.ways[0], &[], 0),
         outcome,
         gateway: None,
         neighbour: Neighbour::Answers,
@@ -37,7 +43,7 @@ fn said(source: &str, outcome: Outcome, change: impl FnOnce(&mut Tried)) -> Vec<
         firewall: Some(Ok(Vec::new())),
     };
     change(&mut tried);
-    judge(&config, &plan, &tried)
+    judge(&config, &plan, &plan.ways[0], &tried)
 }
 
 fn one(source: &str, outcome: Outcome, change: impl FnOnce(&mut Tried)) -> String {

@@ -23,6 +23,7 @@ use crate::comparing::Exchanges;
 use crate::config::Config;
 use crate::kernel;
 use crate::report::jsonl::{self, Wall, Written};
+use crate::shadows::Role;
 
 pub use differences::{Differed, Differences};
 pub use files::{Report, create_noise, read_noise};
@@ -95,6 +96,7 @@ struct Comparing {
     comparer: Comparer,
     /// Known from a run of `--learn-noise`.
     learnt: Option<Learnt>,
+    has_baseline: bool,
     thresholds: Thresholds,
     noise: Noise,
     report: Option<Report>,
@@ -123,6 +125,7 @@ pub fn start(
         // Routes that cover the same paths were refused before.
         comparer: Comparer::new(config.judge.rules.clone())?,
         learnt,
+        has_baseline: config.baseline.is_some(),
         thresholds: config.judge.thresholds,
         noise: Noise::default(),
         report,
@@ -157,7 +160,8 @@ impl Comparing {
             let now = kernel::now();
             if now >= next {
                 let report = self.report.as_ref().map(|report| report.writer.written());
-                let exchanges = compared.tallies.total().exchanges;
+                let total = compared.tallies.total();
+                let exchanges = total.exchanges + total.baseline;
                 // A copy of all counts is worth something only where one has changed.
                 if exchanges != published || report != compared.report {
                     published = exchanges;
@@ -167,7 +171,10 @@ impl Comparing {
                 next = kernel::now() + PUBLISH_EVERY;
             }
             match exchanges.next_within(next.since(now)) {
-                Ok(exchange) => self.take(&exchange, wall, &mut line, &mut compared),
+                Ok((Role::Shadow, exchange)) => {
+                    self.take(&exchange, wall, &mut line, &mut compared);
+                }
+                Ok((Role::Baseline, exchange)) => self.take_baseline(&exchange, &mut compared),
                 Err(RecvTimeoutError::Timeout) => {}
                 Err(RecvTimeoutError::Disconnected) => break,
             }
@@ -195,9 +202,15 @@ impl Comparing {
         });
     }
 
+    /// Production beside itself: whatever differs is noise.
+    fn take_baseline(&mut self, exchange: &Exchange, to: &mut Compared) {
+        let comparison = self.comparer.compare(exchange, &Noise::default());
+        to.tallies.record_baseline(&comparison);
+    }
+
     fn publish(&mut self, compared: &mut Compared) {
-        if let Some(learnt) = &self.learnt {
-            self.noise = compared.tallies.noise(Some(learnt), &self.thresholds);
+        if self.learnt.is_some() || self.has_baseline {
+            self.noise = compared.tallies.noise(self.learnt.as_ref(), &self.thresholds);
         }
         compared.noise.clone_from(&self.noise);
         compared.at = kernel::now();

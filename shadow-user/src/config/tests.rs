@@ -34,7 +34,7 @@ fn defaults_are_those_of_the_help() {
     let config = load(LEAST).expect("valid");
     assert_eq!(config.iface[0].value, "eth0");
     assert_eq!(config.port[0].value, Service::Host(80));
-    assert_eq!(config.shadow.value, HostPort { host: "10.0.0.9".into(), port: 8080 });
+    assert_eq!(config.shadows[0].value, HostPort { host: "10.0.0.9".into(), port: 8080 });
     assert_eq!(config.duration, None);
     assert_eq!(config.drain, Duration::from_secs(5));
     assert!(!config.dry_run);
@@ -76,7 +76,7 @@ fn every_flag_reaches_its_field() {
     let [v4, v6] = ["10.0.0.5:80", "[fd00::1]:443"].map(|text| text.parse().expect("address"));
     assert_eq!(config.port[0].value, Service::Exactly(v4));
     assert_eq!(config.port[1].value, Service::Exactly(v6));
-    assert_eq!(config.shadow.value, HostPort { host: "fd00::9".into(), port: 81 });
+    assert_eq!(config.shadows[0].value, HostPort { host: "fd00::9".into(), port: 81 });
     assert_eq!(config.listen.expect("given").value, "127.0.0.1:9100".parse().expect("address"));
     assert_eq!(config.summary.expect("given").value, Path::new("/tmp/s.json"));
     assert_eq!(config.duration, Some(Duration::from_secs(60)));
@@ -123,7 +123,7 @@ fn file_has_the_same_names() {
     .expect("valid");
     assert_eq!(config.iface.len(), 2);
     assert_eq!(config.port[0].value, Service::Host(80));
-    assert_eq!(config.shadow.value.host, "shadow.example");
+    assert_eq!(config.shadows[0].value.host, "shadow.example");
     assert_eq!(config.duration, Some(Duration::from_secs(20)));
     assert!(config.dry_run);
     assert_eq!(config.ring_size, 65_536);

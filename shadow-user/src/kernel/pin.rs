@@ -49,18 +49,31 @@ pub struct Pinning {
 }
 
 impl Pinning {
-    /// For the guard of one shadow.
+    /// For the guard of these shadows, one at least.
     #[must_use]
-    pub fn of(shadow: SocketAddr, rule: &GuardRule, keep: bool) -> Self {
-        // Dots are reserved in names on the BPF file system.
-        let shadow = shadow.to_string().replace('.', "-");
-        let identity = if is_foreign(rule) {
-            format!("foreign_{shadow}")
-        } else {
-            format!("own_{shadow}_{}-{}", rule.port_min, rule.port_max)
-        };
+    pub fn of(guarded: &[(SocketAddr, GuardRule)], keep: bool) -> Self {
+        let mut names = guarded.iter().map(|(shadow, rule)| {
+            // Dots are reserved in names on the BPF file system.
+            let shadow = shadow.to_string().replace('.', "-");
+            if is_foreign(rule) {
+                format!("foreign_{shadow}")
+            } else {
+                format!("own_{shadow}_{}-{}", rule.port_min, rule.port_max)
+            }
+        });
+        let mut identity = names.next().unwrap_or_default();
+        let others: Vec<_> = names.collect();
+        if !others.is_empty() {
+            // All their names would be longer than a name may be.
+            identity += &format!("+{}_{:08x}", others.len(), fnv1a(others.join("+").as_bytes()));
+        }
         Self { identity, keep }
     }
+}
+
+/// FNV-1a: stable over versions, as a hasher of the standard library is not.
+fn fnv1a(bytes: &[u8]) -> u32 {
+    bytes.iter().fold(0x811c_9dc5, |hash, byte| (hash ^ u32::from(*byte)).wrapping_mul(0x0100_0193))
 }
 
 /// The folder of one guard.
@@ -89,11 +102,7 @@ impl Pin {
 
     /// The same for the same guard, so that a filter of clsact is found again.
     pub(super) fn handle(&self) -> TcHandle {
-        let name = self.0.file_name().unwrap_or_default().as_encoded_bytes();
-        // FNV-1a: stable over versions, as a hasher of the standard library is not.
-        let hash = name.iter().fold(0x811c_9dc5_u32, |hash, byte| {
-            (hash ^ u32::from(*byte)).wrapping_mul(0x0100_0193)
-        });
+        let hash = fnv1a(self.0.file_name().unwrap_or_default().as_encoded_bytes());
         // 0 would let the kernel choose; positive numbers are all that some tools print.
         TcHandle::from(hash >> 1 | 1)
     }
@@ -135,9 +144,9 @@ pub struct PinnedGuard {
     pub index: u32,
     /// The name of its interface; `None` when that is gone.
     pub interface: Option<String>,
-    /// What it guards.
-    pub shadow: SocketAddr,
-    /// What it drops.
+    /// Whose answers it drops.
+    pub shadows: Vec<SocketAddr>,
+    /// Which of their answers.
     pub rule: GuardRule,
     /// Packets dropped since its last daemon started.
     pub dropped: u64,
@@ -160,7 +169,8 @@ impl PinnedGuard {
             let path = entry.map_err(|source| failed(&folder, source))?.path();
             guards.extend(Self::read(path)?);
         }
-        guards.sort_by_key(|guard| (guard.index, guard.shadow, guard.rule.port_min));
+        guards
+            .sort_by_cached_key(|guard| (guard.index, guard.shadows.clone(), guard.rule.port_min));
         Ok(guards)
     }
 
@@ -177,17 +187,20 @@ impl PinnedGuard {
             return Ok(None);
         }
         let wrong = |map| move |source| KernelError::Map { map, source };
-        let shadows = Map::HashMap(open("SHADOWS")?);
-        let shadows =
-            HashMap::<_, ShadowKey, GuardRule>::try_from(shadows).map_err(wrong("SHADOWS"))?;
-        let mut found = None;
-        for entry in shadows.iter() {
+        let rules = Map::HashMap(open("SHADOWS")?);
+        let rules =
+            HashMap::<_, ShadowKey, GuardRule>::try_from(rules).map_err(wrong("SHADOWS"))?;
+        let (mut shadows, mut guarded) = (Vec::new(), None);
+        for entry in rules.iter() {
             let (shadow, rule) = entry.map_err(wrong("SHADOWS"))?;
             if shadow.port != [0; 2] {
-                found = Some((socket_address(&shadow), rule));
+                shadows.push(socket_address(&shadow));
+                // One mirror has one way to choose its addresses, and so one rule.
+                guarded = Some(rule);
             }
         }
-        let Some((shadow, rule)) = found else { return Ok(None) };
+        let Some(rule) = guarded else { return Ok(None) };
+        shadows.sort_unstable();
         let counters = Map::PerCpuArray(open("GUARD_COUNTERS")?);
         let counters =
             PerCpuArray::<_, u64>::try_from(counters).map_err(wrong("GUARD_COUNTERS"))?;
@@ -199,7 +212,7 @@ impl PinnedGuard {
             }
         }
         let interface = attach::interface_name(index)?;
-        Ok(Some(Self { index, interface, shadow, rule, dropped, pin: Pin(path) }))
+        Ok(Some(Self { index, interface, shadows, rule, dropped, pin: Pin(path) }))
     }
 
     /// Whether it drops what goes to addresses of others.

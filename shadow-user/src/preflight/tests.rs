@@ -35,10 +35,16 @@ fn route() -> Route {
     Route { oif: 3, source: "10.1.0.5".parse().expect("address"), mtu: None, local: false }
 }
 
+fn plan(config: &Config, host: &Host, shadow: &str, route: Route) -> Result<Plan, Refusal> {
+    let shadow = shadow.parse().expect("address");
+    let reached =
+        config.destinations().map(|(role, setting)| Reached { role, setting, shadow, route });
+    check(config, host, &reached.collect::<Vec<_>>())
+}
+
 fn run(line: &str, host: &Host, shadow: &str) -> Result<Plan, String> {
     let config = config(&format!("{line} --shadow {shadow}"));
-    check(&config, host, shadow.parse().expect("address"), route())
-        .map_err(|error| error.to_string())
+    plan(&config, host, shadow, route()).map_err(|error| error.to_string())
 }
 
 fn refusal(line: &str, host: &Host, shadow: &str) -> String {
@@ -56,16 +62,15 @@ fn a_plan_takes_the_route_s_interface() {
     let preserve = "--iface eth0 --iface eth1 --port 80 --source preserve";
     let plan = run(preserve, &host(), FAR).expect("in order");
     assert_eq!(names(&plan), ["eth1", "eth0"]);
-    assert_eq!(plan.path_mtu, 9000);
+    assert_eq!(plan.ways[0].path_mtu, 9000);
 }
 
 #[test]
 fn the_route_s_own_mtu_wins_and_fits_the_header() {
     let config = config(&format!("--iface eth0 --port 80 --shadow {FAR}"));
-    let shadow = FAR.parse().expect("address");
-    let mtu = |mtu| check(&config, &host(), shadow, Route { mtu, ..route() });
-    assert_eq!(mtu(Some(1400)).expect("in order").path_mtu, 1400);
-    assert_eq!(mtu(Some(65_536)).expect("in order").path_mtu, 65_535);
+    let mtu = |mtu| plan(&config, &host(), FAR, Route { mtu, ..route() });
+    assert_eq!(mtu(Some(1400)).expect("in order").ways[0].path_mtu, 1400);
+    assert_eq!(mtu(Some(65_536)).expect("in order").ways[0].path_mtu, 65_535);
     assert_eq!(
         mtu(Some(500)).expect_err("refused").to_string(),
         "--shadow 10.1.0.9:8080: the path's MTU 500 is less than 576 bytes; raise the MTU of eth1"
@@ -199,9 +204,7 @@ fn a_source_that_cannot_be_guarded_is_refused() {
     let config = config(&format!("{line} preserve --shadow {FAR}"));
     let local = Route { local: true, ..route() };
     assert_eq!(
-        check(&config, &host(), FAR.parse().expect("address"), local)
-            .expect_err("refused")
-            .to_string(),
+        plan(&config, &host(), FAR, local).expect_err("refused").to_string(),
         "--source preserve: the shadow 10.1.0.9:8080 is on this host, and would answer past the \
          guard; give --source self, or a shadow in a network namespace or on a host of its own"
     );

@@ -32,7 +32,8 @@ impl Both {
     /// Of one moment of the worker and one of the comparison.
     #[must_use]
     pub fn new(snapshot: &Snapshot, compared: Option<Arc<Compared>>) -> Self {
-        let open = [snapshot.books.flows.open(), snapshot.sessions as u64];
+        let sessions = snapshot.mirrored().map(|mirrored| mirrored.sessions as u64).sum();
+        let open = [snapshot.shadow.books.flows.open(), sessions];
         let mut connections = [("", 0); 2];
         for (connection, (leg, count)) in connections.iter_mut().zip(LEGS.into_iter().zip(open)) {
             *connection = (label(leg), count);
@@ -54,7 +55,8 @@ fn dropped(
     };
     dropped.extend(RESPONSES_LOST.iter().map(response));
     dropped.extend(replies_lost(snapshot).map(|(reason, count)| ("reply", reason, count)));
-    dropped.push(("exchange", "queue_full", snapshot.queue_full));
+    let queue_full = snapshot.mirrored().map(|mirrored| mirrored.queue_full).sum();
+    dropped.push(("exchange", "queue_full", queue_full));
     let report = compared.and_then(|compared| compared.report.as_ref());
     dropped.extend(
         report
@@ -67,7 +69,7 @@ fn dropped(
 
 impl Collector for Both {
     fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> Result<(), fmt::Error> {
-        let help = "Open connections: clients' flows, and sessions with the shadow";
+        let help = "Open connections: clients' flows, and sessions with shadows";
         let mut family = encoder.encode_descriptor("connections", help, None, MetricType::Gauge)?;
         for (leg, count) in self.connections {
             let count = i64::try_from(count).unwrap_or(i64::MAX);

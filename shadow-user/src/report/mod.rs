@@ -12,11 +12,12 @@ mod snapshot;
 pub mod summary;
 
 use shadow_common::{Counter, GuardCounter, ResponseCounter, TapCounter};
+use shadow_engine::books::Books;
 
 pub use exposition::Exposition;
 pub use lag::Lag;
 pub use outcome::Outcome;
-pub use snapshot::{Phase, Snapshot, answers};
+pub use snapshot::{Mirrored, Phase, Snapshot, answers};
 
 /// The version in metrics and summary.
 pub const VERSION: &str = env!("CARGO_PKG_VERSION");
@@ -53,12 +54,9 @@ pub fn figures(snapshot: &Snapshot) -> Vec<Figure> {
     let mut list = List(Vec::new());
     list.seconds("duration_seconds", "Time since capture began", snapshot.duration().as_secs_f64());
     packets(&mut list, snapshot);
-    flows(&mut list, snapshot);
-    bytes(&mut list, snapshot);
-    requests(&mut list, snapshot);
-    shadow(&mut list, snapshot);
-    comparing(&mut list, snapshot);
-    list.level("memory.flows_bytes", "Bytes that flows buffer", snapshot.memory as u64);
+    replies(&mut list, snapshot);
+    responses(&mut list, snapshot);
+    mirrored(&mut list, &snapshot.shadow);
     list.level("memory.resident_bytes", "Bytes of the process in memory", snapshot.resident);
     list.push(
         "capture_lag_seconds",
@@ -68,8 +66,26 @@ pub fn figures(snapshot: &Snapshot) -> Vec<Figure> {
     list.0
 }
 
+/// Every figure that a shadow has for itself, in order of the summary.
+#[must_use]
+pub fn figures_of(shadow: &Mirrored) -> Vec<Figure> {
+    let mut list = List(Vec::new());
+    mirrored(&mut list, shadow);
+    list.0
+}
+
+fn mirrored(list: &mut List, shadow: &Mirrored) {
+    let Mirrored { books, .. } = shadow;
+    flows(list, books);
+    bytes(list, books);
+    requests(list, books);
+    sent(list, shadow);
+    exchanges(list, shadow);
+    list.level("memory.flows_bytes", "Bytes that flows buffer", shadow.memory as u64);
+}
+
 fn packets(list: &mut List, snapshot: &Snapshot) {
-    let packets = &snapshot.books.packets;
+    let packets = &snapshot.shadow.books.packets;
     let tap = |reasons: &'static [TapCounter]| {
         reasons.iter().map(|reason| (reason.label(), snapshot.kernel.tap.get(*reason)))
     };
@@ -97,8 +113,8 @@ fn packets(list: &mut List, snapshot: &Snapshot) {
     );
 }
 
-fn flows(list: &mut List, snapshot: &Snapshot) {
-    let flows = &snapshot.books.flows;
+fn flows(list: &mut List, books: &Books) {
+    let flows = &books.flows;
     list.count("flows.seen", "Connections of clients", flows.seen);
     list.count("flows.mirrored", "Flows that arrived at the shadow whole", flows.mirrored);
     list.reasons("flows.skipped", "Flows that never became a session", flows.skipped.iter());
@@ -106,8 +122,8 @@ fn flows(list: &mut List, snapshot: &Snapshot) {
     list.level("flows.open", "Flows that have not ended", flows.open());
 }
 
-fn bytes(list: &mut List, snapshot: &Snapshot) {
-    let bytes = &snapshot.books.bytes;
+fn bytes(list: &mut List, books: &Books) {
+    let bytes = &books.bytes;
     list.count("bytes.captured", "Payload of clients, put in order", bytes.captured);
     list.count("bytes.delivered", "Payload that the shadow acknowledged", bytes.delivered);
     list.reasons(
@@ -124,8 +140,8 @@ fn bytes(list: &mut List, snapshot: &Snapshot) {
     list.count("bytes.answered", "Payload that the shadow answered", bytes.answered);
 }
 
-fn requests(list: &mut List, snapshot: &Snapshot) {
-    let requests = &snapshot.books.requests;
+fn requests(list: &mut List, books: &Books) {
+    let requests = &books.requests;
     list.count("requests.seen", "HTTP/1 requests of clients", requests.seen);
     list.count("requests.delivered", "Requests that the shadow acknowledged", requests.delivered);
     list.reasons(
@@ -148,9 +164,8 @@ fn requests(list: &mut List, snapshot: &Snapshot) {
     list.level("requests.waiting", "Delivered requests without an answer yet", requests.waiting());
 }
 
-fn shadow(list: &mut List, snapshot: &Snapshot) {
-    let Snapshot { books, sends, .. } = snapshot;
-    let replies = &books.replies;
+fn replies(list: &mut List, snapshot: &Snapshot) {
+    let replies = &snapshot.shadow.books.replies;
     list.count("replies.captured", "Packets of the shadow that were captured", replies.captured);
     list.count("replies.used", "Packets of the shadow that reached a session", replies.used);
     list.reasons(
@@ -163,6 +178,10 @@ fn shadow(list: &mut List, snapshot: &Snapshot) {
         "Packets of the shadow that were dropped without a copy",
         replies_lost(snapshot),
     );
+}
+
+fn sent(list: &mut List, shadow: &Mirrored) {
+    let Mirrored { books, sends, .. } = shadow;
     list.count("gates.gated", "Turns that waited for the shadow's answer", books.gates.gated);
     list.count("gates.timed_out", "Turns that waited too long", books.gates.timed_out);
     list.count("circuit.opened", "How often the shadow was found to be down", books.circuit.opened);
@@ -191,9 +210,9 @@ fn replies_lost(snapshot: &Snapshot) -> impl Iterator<Item = (&'static str, u64)
     counts.map(|(counter, count)| (counter.label(), count))
 }
 
-fn comparing(list: &mut List, snapshot: &Snapshot) {
-    let Snapshot { books, kernel, .. } = snapshot;
-    let responses = &books.responses;
+fn responses(list: &mut List, snapshot: &Snapshot) {
+    let Snapshot { kernel, shadow, .. } = snapshot;
+    let responses = &shadow.books.responses;
     list.count(
         "responses.selected",
         "Packets of production that were wanted, captured or not",
@@ -218,7 +237,10 @@ fn comparing(list: &mut List, snapshot: &Snapshot) {
             .iter()
             .map(|reason| (reason.label(), kernel.responses.get(*reason))),
     );
-    let exchanges = &books.exchanges;
+}
+
+fn exchanges(list: &mut List, shadow: &Mirrored) {
+    let exchanges = &shadow.books.exchanges;
     list.count("exchanges.seen", "Requests of which the answers are known", exchanges.seen);
     list.count("exchanges.paired", "Exchanges answered on both legs", exchanges.paired);
     list.reasons(
@@ -231,11 +253,11 @@ fn comparing(list: &mut List, snapshot: &Snapshot) {
         "Exchanges that production alone answered",
         exchanges.unpaired_shadow.iter(),
     );
-    list.count("exchanges.compared", "Exchanges handed over to compare", snapshot.compared);
+    list.count("exchanges.compared", "Exchanges handed over to compare", shadow.compared);
     list.reasons(
         "exchanges.shed",
         "Exchanges that nobody had the time to compare",
-        [("queue_full", snapshot.queue_full)].into_iter(),
+        [("queue_full", shadow.queue_full)].into_iter(),
     );
 }
 

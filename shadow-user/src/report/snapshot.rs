@@ -1,5 +1,7 @@
 //! What the worker knows at one moment: plain numbers, shared by replacing them whole.
 
+use std::iter;
+use std::sync::Arc;
 use std::time::Duration;
 
 use shadow_common::{Counter as _, ResponseCounter, TapCounter};
@@ -8,6 +10,7 @@ use shadow_engine::time::Instant;
 
 use super::Lag;
 use crate::kernel::{KernelCounters, SendStats};
+use crate::shadows::Role;
 
 /// Where a run stands.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
@@ -62,6 +65,27 @@ pub fn answers(kernel: &KernelCounters) -> u64 {
         + kernel.responses.get(ResponseCounter::Abridged)
 }
 
+/// What was mirrored to one shadow.
+#[derive(Clone, Debug, Default)]
+pub struct Mirrored {
+    /// The shadow, as its user calls it.
+    pub to: Arc<str>,
+    /// What it is there for.
+    pub role: Role,
+    /// The engine's books.
+    pub books: Books,
+    /// What became of the packets for the shadow.
+    pub sends: SendStats,
+    /// Open sessions with the shadow.
+    pub sessions: usize,
+    /// Exchanges that were handed over to be compared.
+    pub compared: u64,
+    /// Exchanges for which there was no room.
+    pub queue_full: u64,
+    /// Octets that flows buffer.
+    pub memory: usize,
+}
+
 /// One moment of a run.
 #[derive(Clone, Debug, Default)]
 pub struct Snapshot {
@@ -71,24 +95,16 @@ pub struct Snapshot {
     pub at: Instant,
     /// Where the run stands.
     pub phase: Phase,
-    /// The engine's books.
-    pub books: Books,
     /// What the programs in the kernel have counted.
     pub kernel: KernelCounters,
-    /// What became of the packets for the shadow.
-    pub sends: SendStats,
     /// How long captured packets waited.
     pub lag: Lag,
-    /// Open sessions with the shadow.
-    pub sessions: usize,
-    /// Exchanges that were handed over to be compared.
-    pub compared: u64,
-    /// Exchanges for which there was no room.
-    pub queue_full: u64,
-    /// Octets that flows buffer.
-    pub memory: usize,
     /// Octets of the process in memory.
     pub resident: u64,
+    /// What was mirrored to the shadow, the first where there are several.
+    pub shadow: Mirrored,
+    /// What was mirrored to the others.
+    pub others: Vec<Mirrored>,
 }
 
 impl Snapshot {
@@ -115,38 +131,48 @@ impl Snapshot {
         RESPONSES_LOST.iter().map(|reason| self.kernel.responses.get(*reason)).sum()
     }
 
+    /// What was mirrored to each shadow.
+    pub fn mirrored(&self) -> impl Iterator<Item = &Mirrored> {
+        iter::once(&self.shadow).chain(&self.others)
+    }
+
     /// Adds up every identity of the books, and those between engine, kernel and socket
     /// once nothing is on its way between them.
     ///
     /// # Errors
     /// The first identity that does not hold.
     pub fn check(&self) -> Result<(), Imbalance> {
+        self.mirrored().try_for_each(|mirrored| self.check_one(mirrored))
+    }
+
+    fn check_one(&self, mirrored: &Mirrored) -> Result<(), Imbalance> {
+        let Mirrored { books, sends, compared, queue_full, .. } = mirrored;
         let done = self.phase == Phase::Done;
-        self.books.check(done)?;
+        books.check(done)?;
         if !done {
             return Ok(());
         }
-        let unsent: u64 = self.sends.iter_unsent().map(|(_, count)| count).sum();
+        let unsent: u64 = sends.iter_unsent().map(|(_, count)| count).sum();
         let rows = [
             (
                 "packets.selected = packets.captured + packets.lost.*",
                 self.selected(),
-                self.books.packets.captured + self.lost(),
+                books.packets.captured + self.lost(),
             ),
             (
                 "responses.selected = responses.captured + responses.lost.*",
                 self.kernel.responses.total(),
-                self.books.responses.captured + self.responses_lost(),
+                books.responses.captured + self.responses_lost(),
             ),
             (
                 "exchanges.seen = exchanges.compared + exchanges.shed.*",
-                self.books.exchanges.seen,
-                self.compared + self.queue_full,
+                books.exchanges.seen,
+                compared + queue_full,
             ),
             (
                 "sent.transmitted = sent.packets + sent.unsent.*",
-                self.books.transmitted,
-                self.sends.packets + unsent,
+                books.transmitted,
+                sends.packets + unsent,
             ),
         ];
         for (identity, left, right) in rows {

@@ -7,8 +7,9 @@ use serde_json::{Map, Value as Json, json};
 
 use super::comparisons;
 use super::jsonl::Written;
-use super::{Figure, Outcome, Snapshot, VERSION, Value, figures};
+use super::{Figure, Mirrored, Outcome, Snapshot, VERSION, Value, figures, figures_of};
 use crate::compare::Compared;
+use crate::shadows::Role;
 
 /// The summary as an object: groups within groups, as the keys of the figures say.
 #[must_use]
@@ -23,6 +24,18 @@ pub fn json(snapshot: &Snapshot, compared: Option<&Compared>, outcome: &Outcome)
     for Figure { key, value, .. } in figures(snapshot) {
         insert(&mut root, key, to_json(&value));
     }
+    let mut others = Vec::new();
+    for mirrored in &snapshot.others {
+        match mirrored.role {
+            Role::Baseline => {
+                root.insert("baseline".to_owned(), other(mirrored));
+            }
+            Role::Shadow => others.push(other(mirrored)),
+        }
+    }
+    if !others.is_empty() {
+        root.insert("other_shadows".to_owned(), Json::Array(others));
+    }
     if let Some(compared) = compared {
         root.insert("comparisons".to_owned(), comparisons::json(compared));
         if let Some(written) = &compared.report {
@@ -33,6 +46,16 @@ pub fn json(snapshot: &Snapshot, compared: Option<&Compared>, outcome: &Outcome)
         root.insert("fail_on".to_owned(), outcome.json());
     }
     Json::Object(root)
+}
+
+/// What a shadow beside the first has for itself.
+fn other(mirrored: &Mirrored) -> Json {
+    let mut object = Map::new();
+    object.insert("to".to_owned(), json!(&*mirrored.to));
+    for Figure { key, value, .. } in figures_of(mirrored) {
+        insert(&mut object, key, to_json(&value));
+    }
+    Json::Object(object)
 }
 
 fn report(compared: &Compared, written: &Written) -> Json {
@@ -80,11 +103,29 @@ fn insert(root: &mut Map<String, Json>, key: &str, value: Json) {
 /// The summary for a reader: one line per group, reasons only where something happened.
 #[must_use]
 pub fn text(snapshot: &Snapshot, compared: Option<&Compared>) -> String {
+    let mut text = lines(&figures(snapshot));
+    for mirrored in &snapshot.others {
+        let _ = write!(text, "\n\n{} {}\n", mirrored.role.label(), mirrored.to);
+        text.push_str(&lines(&figures_of(mirrored)));
+    }
+    if let Some(compared) = compared {
+        text.push_str(&comparisons::text(compared));
+    }
+    match snapshot.check() {
+        Ok(()) => text.push_str("\nThe books balance."),
+        Err(imbalance) => {
+            let _ = write!(text, "\n{imbalance}");
+        }
+    }
+    text
+}
+
+fn lines(figures: &[Figure]) -> String {
     let mut text = String::new();
     let mut group = "";
-    for Figure { key, value, .. } in figures(snapshot) {
+    for Figure { key, value, .. } in figures {
         let (head, name) = key.split_once('.').unwrap_or(("run", key));
-        let shown = show(&value);
+        let shown = show(value);
         if shown.is_empty() {
             continue;
         }
@@ -95,15 +136,6 @@ pub fn text(snapshot: &Snapshot, compared: Option<&Compared>) -> String {
             group = head;
         }
         let _ = write!(text, "{} {shown}", name.replace(['.', '_'], " "));
-    }
-    if let Some(compared) = compared {
-        text.push_str(&comparisons::text(compared));
-    }
-    match snapshot.check() {
-        Ok(()) => text.push_str("\nThe books balance."),
-        Err(imbalance) => {
-            let _ = write!(text, "\n{imbalance}");
-        }
     }
     text
 }

@@ -34,7 +34,7 @@ impl Numbers {
 fn snapshot() -> Snapshot {
     let mut n = Numbers(1000);
     let mut snapshot = Snapshot::default();
-    let books = &mut snapshot.books;
+    let books = &mut snapshot.shadow.books;
     n.fill::<IgnoredPacket>(&mut books.packets.ignored);
     n.fill::<IgnoredReply>(&mut books.replies.ignored);
     n.fill::<Skipped>(&mut books.flows.skipped);
@@ -56,14 +56,14 @@ fn snapshot() -> Snapshot {
         &mut books.circuit.opened,
         &mut books.transmitted,
         &mut books.retransmitted,
-        &mut snapshot.sends.packets,
-        &mut snapshot.sends.bytes,
+        &mut snapshot.shadow.sends.packets,
+        &mut snapshot.shadow.sends.bytes,
         &mut snapshot.resident,
     ] {
         *count = n.next();
     }
-    let books = &mut snapshot.books;
-    snapshot.memory = 777;
+    let books = &mut snapshot.shadow.books;
+    snapshot.shadow.memory = 777;
     books.circuit.open = true;
     books.packets.captured = books.packets.used + books.packets.ignored.total();
     books.replies.captured = books.replies.used + books.replies.ignored.total();
@@ -186,7 +186,7 @@ fn a_summary_of_unbalanced_books_says_so() {
     let mut snapshot = Snapshot { phase: Phase::Done, ..Snapshot::default() };
     assert_eq!(json(&snapshot)["balanced"], true);
     assert!(summary::text(&snapshot, None).ends_with("\nThe books balance."));
-    snapshot.books.flows.seen = 1;
+    snapshot.shadow.books.flows.seen = 1;
     let json = json(&snapshot);
     assert_eq!(json["balanced"], false);
     assert!(json["imbalance"].as_str().expect("a sentence").contains("flows.seen"));
@@ -196,22 +196,22 @@ fn a_summary_of_unbalanced_books_says_so() {
 #[test]
 fn packets_that_neither_kernel_nor_counter_took_are_an_imbalance() {
     let mut snapshot = Snapshot { phase: Phase::Done, ..Snapshot::default() };
-    snapshot.books.transmitted = 2;
-    snapshot.sends.packets = 1;
+    snapshot.shadow.books.transmitted = 2;
+    snapshot.shadow.sends.packets = 1;
     assert!(snapshot.check().is_err());
-    snapshot.sends.packets = 2;
+    snapshot.shadow.sends.packets = 2;
     assert_eq!(snapshot.check(), Ok(()));
-    snapshot.books.packets.captured = 1;
-    snapshot.books.packets.used = 1;
+    snapshot.shadow.books.packets.captured = 1;
+    snapshot.shadow.books.packets.used = 1;
     assert!(snapshot.check().is_err(), "the ring had none");
 }
 
 #[test]
 fn the_text_names_only_what_happened() {
     let mut snapshot = Snapshot::default();
-    snapshot.books.flows.seen = 3;
-    snapshot.books.flows.mirrored = 1;
-    snapshot.books.flows.skipped.add(Skipped::NoPort, 2);
+    snapshot.shadow.books.flows.seen = 3;
+    snapshot.shadow.books.flows.mirrored = 1;
+    snapshot.shadow.books.flows.skipped.add(Skipped::NoPort, 2);
     let text = summary::text(&snapshot, None);
     assert!(text.contains("flows     seen 3, mirrored 1, skipped 2 (no_port 2), open 0"), "{text}");
     assert!(!text.contains("aborted"), "{text}");
@@ -238,7 +238,7 @@ fn compared() -> Compared {
 #[test]
 fn both_legs_are_in_the_metrics() {
     let mut snapshot = snapshot();
-    snapshot.sessions = 5;
+    snapshot.shadow.sessions = 5;
     let text = render(&snapshot, Some(compared()));
     let endpoint = "endpoint=\"GET /items/{id}\"";
     for line in [

@@ -119,7 +119,7 @@ fn examples(tallies: &Tallies) -> impl Iterator<Item = &Arc<Kept>> {
 }
 
 fn mirror(snapshot: &Snapshot) -> Mirror {
-    let books = &snapshot.books;
+    let books = &snapshot.shadow.books;
     let (flows, bytes, requests) = (&books.flows, &books.bytes, &books.requests);
     Mirror {
         packets: Packets { captured: books.packets.captured, lost: snapshot.lost() },
@@ -141,7 +141,7 @@ fn mirror(snapshot: &Snapshot) -> Mirror {
             answered: bytes.answered,
         },
         lag: lag(&snapshot.lag),
-        memory: snapshot.memory as u64,
+        memory: snapshot.shadow.memory as u64,
         circuit_open: books.circuit.open,
         losses: losses(snapshot),
     }

@@ -5,11 +5,13 @@
 
 mod stream;
 mod trailing;
+mod want;
 
 use std::net::SocketAddr;
 
 pub(crate) use stream::Answer;
 pub(crate) use trailing::{GivenUp, Trailing};
+pub use want::{Order, Want};
 
 use crate::exchange::{Exchange, Exchanges, Leg, Limits, Piece, Unpaired};
 use crate::seq::SeqNum;
@@ -25,36 +27,6 @@ const WORTH_SKIPPING: u64 = 16 << 10;
 /// The longest stretch that is left out at once: a range of sequence numbers, well below 2^31. One
 /// that has been passed by as far is taken back, before the numbers come round to it again.
 const MAX_SKIPPED: u64 = 1 << 30;
-
-/// What shall be copied of a flow's answers from now on.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub enum Want {
-    /// Every packet whole.
-    All,
-    /// The payload of segments that lie within these sequence numbers can be left out; `until` is
-    /// fewer than 2^31 ahead of `from`.
-    AllBut {
-        /// The first of them.
-        from: u32,
-        /// The one behind the last.
-        until: u32,
-    },
-    /// No packet: they are of no use any more.
-    Nothing,
-    /// The flow is over.
-    Forget,
-}
-
-/// What shall be copied of which flow.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub struct Order {
-    /// The client's address and port.
-    pub client: SocketAddr,
-    /// Production's address and port.
-    pub production: SocketAddr,
-    /// What is wanted.
-    pub want: Want,
-}
 
 /// What became of a packet of production's.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -73,7 +45,10 @@ pub(crate) struct Answers {
     /// Offset of production's stream up to which the kernel was told to leave octets out; 0 when it
     /// was not.
     skipped_until: u64,
-    want: Option<Want>,
+    /// What the kernel was told last, or will be.
+    told: Want,
+    /// Whether it is still to be told.
+    is_news: bool,
     /// Nothing more is taken of production's stream.
     is_over: bool,
 }
@@ -90,7 +65,8 @@ impl Answers {
             exchanges: Exchanges::new(limits, client, production),
             stream: Stream::new(first),
             skipped_until: 0,
-            want: None,
+            told: Want::All,
+            is_news: false,
             is_over: false,
         }
     }
@@ -162,7 +138,12 @@ impl Answers {
 
     /// What the kernel is to be told, once.
     pub(crate) fn take_want(&mut self) -> Option<Want> {
-        self.want.take()
+        std::mem::take(&mut self.is_news).then_some(self.told)
+    }
+
+    /// What is wanted of production, while anything is.
+    pub(crate) fn wanted(&self) -> Option<Want> {
+        (!self.is_over).then_some(self.told)
     }
 
     /// The next exchange that is complete, or will never be.
@@ -180,7 +161,12 @@ impl Answers {
         self.stream.give_up();
         self.exchanges.ended(Leg::Production, Unpaired::Lost, now);
         self.is_over = true;
-        self.want = Some(Want::Nothing);
+        self.tell(Want::Nothing);
+    }
+
+    fn tell(&mut self, want: Want) {
+        self.told = want;
+        self.is_news = true;
     }
 
     fn see_what_is_wanted(&mut self) {
@@ -196,10 +182,10 @@ impl Answers {
             // Bounded above, so that it fits.
             let until = from + skippable as u32;
             self.skipped_until = offset + skippable;
-            self.want = Some(Want::AllBut { from: from.get(), until: until.get() });
+            self.tell(Want::AllBut { from: from.get(), until: until.get() });
         } else if self.skipped_until != 0 && offset >= self.skipped_until + MAX_SKIPPED {
             self.skipped_until = 0;
-            self.want = Some(Want::All);
+            self.tell(Want::All);
         }
     }
 }

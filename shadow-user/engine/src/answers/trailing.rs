@@ -2,7 +2,7 @@
 
 use std::collections::{HashMap, VecDeque};
 
-use super::Answers;
+use super::{Answers, Want};
 use crate::engine::{FlowKey, SeededHash};
 use crate::time::{Duration, Instant};
 
@@ -68,6 +68,11 @@ impl Trailing {
         self.memory -= accounted;
         self.deadline = deadline;
         Some(answers)
+    }
+
+    /// What is wanted for a flow.
+    pub(crate) fn wanted(&self, key: &FlowKey) -> Option<Want> {
+        self.answers.get(key)?.answers.wanted()
     }
 
     /// The flows of all.

@@ -1,5 +1,7 @@
 //! Production's answers: to which flow they belong, and what comes of them.
 
+use std::net::SocketAddr;
+
 use crate::answers::{Answer, Answers, GivenUp, Heard, Order, Want};
 use crate::books::{IgnoredResponse, Skipped};
 use crate::engine::Engine;
@@ -39,6 +41,25 @@ impl Engine {
     /// What shall be copied of a flow's answers from now on. Late, it costs copies, nothing more.
     pub fn poll_order(&mut self) -> Option<Order> {
         self.orders.pop_front()
+    }
+
+    /// What this engine wants of a flow's answers at the moment, while it wants any: for whoever has
+    /// several engines and one kernel.
+    #[must_use]
+    pub fn wanted(&self, client: SocketAddr, production: SocketAddr) -> Option<Want> {
+        if self.config.exchanges.depth == Depth::Off || self.config.dry_run {
+            return None;
+        }
+        let key = FlowKey::new(client, production);
+        let session = |id| match &self.flows.get(id)?.stage {
+            Stage::Open(session) => session.wanted(),
+            // It may yet have one.
+            Stage::Handshake(_) | Stage::Joining => Some(Want::All),
+        };
+        if let Some(id) = self.answering.get(&key) {
+            return session(*id);
+        }
+        self.trailing.wanted(&key).or_else(|| session(self.flows.find(&key)?))
     }
 
     fn response(

@@ -29,32 +29,23 @@ pub(crate) struct FlowKey {
 }
 
 impl FlowKey {
+    /// The key of the flow between a client and production.
+    pub(crate) fn new(client: SocketAddr, production: SocketAddr) -> Self {
+        Self {
+            client: mapped(client),
+            production: mapped(production),
+            ports: [client.port(), production.port()],
+        }
+    }
+
     /// The key of the flow to which a packet of a client belongs.
     pub(crate) fn of(packet: &Packet<'_>) -> Self {
-        let Packet { source, destination, .. } = packet;
-        Self {
-            client: mapped(*source),
-            production: mapped(*destination),
-            ports: [source.port(), destination.port()],
-        }
+        Self::new(packet.source, packet.destination)
     }
 
     /// The key of the flow to which a packet of production's belongs.
     pub(crate) fn of_answer(packet: &Packet<'_>) -> Self {
-        let Packet { source, destination, .. } = packet;
-        Self {
-            client: mapped(*destination),
-            production: mapped(*source),
-            ports: [destination.port(), source.port()],
-        }
-    }
-
-    /// A key from its parts: addresses of client and production, and their ports.
-    #[cfg(test)]
-    pub(crate) fn new(client: IpAddr, production: IpAddr, ports: [u16; 2]) -> Self {
-        let [client, production] =
-            [client, production].map(|address| mapped(SocketAddr::new(address, 0)));
-        Self { client, production, ports }
+        Self::new(packet.destination, packet.source)
     }
 
     /// The client's address and port.

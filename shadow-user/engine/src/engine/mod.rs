@@ -134,6 +134,12 @@ impl Engine {
         }
     }
 
+    /// Whether what `shadow` sends to `local` belongs here: for whoever has several engines.
+    #[must_use]
+    pub fn awaits(&self, local: SocketAddr, shadow: SocketAddr) -> bool {
+        shadow == self.config.shadow && self.config.source.lends(local)
+    }
+
     /// The tap's ring has lost packets since the last call: holes are ours, not the network's.
     pub fn note_capture_loss(&mut self, now: Instant) {
         self.last_loss = Some(now);

@@ -61,6 +61,14 @@ impl Table {
     }
 
     /// The flow, unless it has been removed.
+    pub(crate) fn get(&self, id: FlowId) -> Option<&Flow> {
+        if self.generations.get(id.index as usize) != Some(&id.generation) {
+            return None;
+        }
+        self.flows.get(id.index as usize)
+    }
+
+    /// The same, to be changed.
     pub(crate) fn get_mut(&mut self, id: FlowId) -> Option<&mut Flow> {
         if self.generations.get(id.index as usize) != Some(&id.generation) {
             return None;
@@ -135,7 +143,7 @@ mod tests {
     use super::*;
 
     fn key(port: u16) -> FlowKey {
-        FlowKey::new("192.0.2.1".parse().unwrap(), "192.0.2.2".parse().unwrap(), [port, 80])
+        FlowKey::new(([192, 0, 2, 1], port).into(), ([192, 0, 2, 2], 80).into())
     }
 
     #[test]

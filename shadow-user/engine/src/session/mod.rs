@@ -206,6 +206,11 @@ impl Session {
         self.answers.as_mut()?.take_want()
     }
 
+    /// What is wanted of production, while anything is.
+    pub(crate) fn wanted(&self) -> Option<Want> {
+        self.answers.as_ref()?.wanted()
+    }
+
     /// The next exchange.
     pub(crate) fn poll_exchange(&mut self) -> Option<Exchange> {
         self.answers.as_mut()?.poll()

@@ -15,7 +15,7 @@ mod segment;
 
 pub use emit::emit;
 pub use icmp::{IcmpError, IcmpReason};
-pub use parse::Malformed;
+pub use parse::{Malformed, ends_of_reply};
 pub use segment::{Flags, Options, Packet, SackBlocks, Segment, Timestamps};
 
 #[cfg(test)]

@@ -6,7 +6,7 @@ use pnet_packet::tcp::{TcpFlags, TcpPacket};
 
 use super::checksum::Sum;
 use super::ip::{Ip, protocol};
-use super::{Flags, Packet, Segment, options};
+use super::{Flags, IcmpError, Packet, Segment, options};
 use crate::seq::SeqNum;
 
 /// Octets of a TCP header without options (RFC 9293, 3.1).
@@ -68,6 +68,20 @@ impl Malformed {
     pub fn label(self) -> &'static str {
         self.into()
     }
+}
+
+/// Between whom a packet of the shadow goes, or the segment that an ICMP error is about: the emulated
+/// client, then the shadow. Looks at nothing but addresses and ports.
+#[must_use]
+pub fn ends_of_reply(bytes: &[u8]) -> Option<(SocketAddr, SocketAddr)> {
+    let ip = Ip::parse_headers(bytes).ok()?;
+    if ip.protocol != protocol::TCP {
+        let IcmpError { source, destination, .. } = IcmpError::parse(bytes).ok()?;
+        return Some((source, destination));
+    }
+    let view = TcpPacket::new(ip.payload)?;
+    let destination = SocketAddr::new(ip.destination, view.get_destination());
+    Some((destination, SocketAddr::new(ip.source, view.get_source())))
 }
 
 impl<'a> Packet<'a> {
