@@ -74,7 +74,8 @@ impl Exchanges {
 }
 
 /// Octets of an exchange, about.
-fn memory(exchange: &Exchange) -> usize {
+#[must_use]
+pub fn memory(exchange: &Exchange) -> usize {
     let body = |body: &Body| body.kept.capacity();
     let response = |response: &Response| {
         head(&response.head) + head(&response.trailers) + body(&response.body)

@@ -18,6 +18,7 @@ use shadow_common::{MAX_TRACKED, MIN_TRACKED};
 use shadow_engine::Network;
 
 use crate::cli::{ClientAddress, Compare, GateAction, Live, LogFormat, MirrorArgs, Pace};
+use crate::compare::MAX_WAITING;
 use crate::comparing::MAX_QUEUED;
 use crate::report::jsonl::QUEUE_OCTETS;
 use crate::setting::{Origin, Refusal, Setting, Text};
@@ -301,7 +302,8 @@ impl Config {
         let ring_size = given!("ring-size", ring_size, "16MiB").parse(ring_size)?.value;
         let memory_limit = given!("memory-limit", memory_limit, "256MiB");
         let max_flows = given!("max-flows", max_flows, "200000").parse(max_flows)?.value;
-        let report_memory = report.as_ref().map_or(0, |_| QUEUE_OCTETS as u64);
+        let report_memory = report.as_ref().map_or(0, |_| QUEUE_OCTETS as u64)
+            + baseline.as_ref().map_or(0, |_| MAX_WAITING as u64);
         let flow_memory = flow_memory(memory_limit, ring_size, compare, max_flows, report_memory)?;
 
         Ok(Self {

@@ -5,6 +5,7 @@
 mod differences;
 mod files;
 mod legs;
+mod waiting;
 
 use std::sync::Arc;
 use std::sync::mpsc::RecvTimeoutError;
@@ -28,6 +29,9 @@ use crate::shadows::Role;
 pub use differences::{Differed, Differences};
 pub use files::{Report, create_noise, read_noise};
 pub use legs::{Answer, LEGS, Legs, Times, label};
+pub use waiting::MAX_WAITING;
+
+use waiting::Waiting;
 
 /// What has been compared so far, for whoever wants to look.
 pub type Seen = Arc<ArcSwap<Compared>>;
@@ -96,7 +100,8 @@ struct Comparing {
     comparer: Comparer,
     /// Known from a run of `--learn-noise`.
     learnt: Option<Learnt>,
-    has_baseline: bool,
+    /// What waits for the baseline, where there is one.
+    waiting: Option<Waiting>,
     thresholds: Thresholds,
     noise: Noise,
     report: Option<Report>,
@@ -125,7 +130,7 @@ pub fn start(
         // Routes that cover the same paths were refused before.
         comparer: Comparer::new(config.judge.rules.clone())?,
         learnt,
-        has_baseline: config.baseline.is_some(),
+        waiting: config.baseline.as_ref().map(|_| Waiting::default()),
         thresholds: config.judge.thresholds,
         noise: Noise::default(),
         report,
@@ -170,20 +175,45 @@ impl Comparing {
                 }
                 next = kernel::now() + PUBLISH_EVERY;
             }
-            match exchanges.next_within(next.since(now)) {
+            let due = self.waiting.as_ref().and_then(Waiting::next_due).unwrap_or(next).min(next);
+            match exchanges.next_within(due.since(now)) {
                 Ok((Role::Shadow, exchange)) => {
-                    self.take(&exchange, wall, &mut line, &mut compared);
+                    let exchange = match &mut self.waiting {
+                        Some(waiting) => waiting.take(exchange, kernel::now()),
+                        None => Some(exchange),
+                    };
+                    self.take(exchange.as_slice(), wall, &mut line, &mut compared);
                 }
-                Ok((Role::Baseline, exchange)) => self.take_baseline(&exchange, &mut compared),
+                Ok((Role::Baseline, exchange)) => {
+                    self.take_baseline(&exchange, &mut compared);
+                    let waiting = self.waiting.as_mut();
+                    let shadows = waiting.map(|waiting| waiting.release(&exchange, kernel::now()));
+                    self.take(&shadows.unwrap_or_default(), wall, &mut line, &mut compared);
+                }
                 Err(RecvTimeoutError::Timeout) => {}
                 Err(RecvTimeoutError::Disconnected) => break,
             }
+            self.take_due(kernel::now(), wall, &mut line, &mut compared);
         }
+        self.take_due(Instant::NEVER, wall, &mut line, &mut compared);
         compared.report = self.report.take().map(|report| report.writer.finish(LAST_LINES));
         self.publish(&mut compared);
     }
 
-    fn take(&mut self, exchange: &Exchange, wall: Wall, line: &mut Vec<u8>, to: &mut Compared) {
+    /// Those that have waited for the baseline until `now`.
+    fn take_due(&mut self, now: Instant, wall: Wall, line: &mut Vec<u8>, to: &mut Compared) {
+        while let Some(exchanges) = self.waiting.as_mut().and_then(|waiting| waiting.pop_due(now)) {
+            self.take(&exchanges, wall, line, to);
+        }
+    }
+
+    fn take(&mut self, exchanges: &[Exchange], wall: Wall, line: &mut Vec<u8>, to: &mut Compared) {
+        for exchange in exchanges {
+            self.take_one(exchange, wall, line, to);
+        }
+    }
+
+    fn take_one(&mut self, exchange: &Exchange, wall: Wall, line: &mut Vec<u8>, to: &mut Compared) {
         let comparison = self.comparer.compare(exchange, &self.noise);
         to.add(exchange, &comparison);
         let Some(report) = &mut self.report else { return };
@@ -206,10 +236,11 @@ impl Comparing {
     fn take_baseline(&mut self, exchange: &Exchange, to: &mut Compared) {
         let comparison = self.comparer.compare(exchange, &Noise::default());
         to.tallies.record_baseline(&comparison);
+        to.tallies.note_noise(&comparison, &self.thresholds, &mut self.noise);
     }
 
     fn publish(&mut self, compared: &mut Compared) {
-        if self.learnt.is_some() || self.has_baseline {
+        if self.learnt.is_some() || self.waiting.is_some() {
             self.noise = compared.tallies.noise(self.learnt.as_ref(), &self.thresholds);
         }
         compared.noise.clone_from(&self.noise);

@@ -58,7 +58,15 @@ impl Nginx {
     /// # Errors
     /// As [`Nginx::start`].
     pub fn start_with_locations(host: &Host, locations: &str) -> Result<Self> {
-        Self::start_with(host, 80, "", locations)
+        Self::start_on_with_locations(host, 80, locations)
+    }
+
+    /// The same on another port.
+    ///
+    /// # Errors
+    /// As [`Nginx::start`].
+    pub fn start_on_with_locations(host: &Host, port: u16, locations: &str) -> Result<Self> {
+        Self::start_with(host, port, "", locations)
     }
 
     /// The same on port 80, where each connection begins with a PROXY protocol header.

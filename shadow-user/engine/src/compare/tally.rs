@@ -6,8 +6,8 @@ use std::sync::Arc;
 use strum::IntoEnumIterator as _;
 
 use super::{
-    Comparison, Kind, Latency, Learnt, LearntEndpoint, LearntField, Noise, Opaque, Thresholds,
-    Verdict,
+    Comparison, Difference, Kind, Latency, Learnt, LearntEndpoint, LearntField, Noise, Opaque,
+    Thresholds, Verdict,
 };
 use crate::exchange::{Exchange, Head, Status};
 
@@ -272,6 +272,18 @@ impl Tallies {
         let tally = entry(&mut self.endpoints, &comparison.endpoint);
         tally.baseline += 1;
         tally.differed(comparison, self.bounds.fields, |field| field.noise += 1);
+    }
+
+    /// Adds to `noise` at once what a comparison of the baseline's answer, which was recorded, has shown:
+    /// the shadow's answer to the same request is judged next.
+    pub fn note_noise(&self, baseline: &Comparison, thresholds: &Thresholds, noise: &mut Noise) {
+        let Some(tally) = self.endpoint(&baseline.endpoint) else { return };
+        for Difference { path, kind, .. } in &baseline.differences {
+            let field = tally.field_tally(path, *kind);
+            if !thresholds.shows(field.raw, tally.expected(field, None), tally.compared()) {
+                noise.insert(&baseline.endpoint, path, *kind);
+            }
+        }
     }
 
     /// Adds another's counts. Its examples are taken where there are none of their kind.
