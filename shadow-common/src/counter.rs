@@ -45,6 +45,12 @@ counters! {
         Fragment = "fragment",
         /// An IP packet whose headers are cut short or contradict themselves.
         Malformed = "malformed",
+        /// Of a mirrored service, but its flow is not in the sample.
+        SampledOut = "sampled_out",
+        /// Of a mirrored service, but its client is not among those that are mirrored.
+        Client = "client",
+        /// Of a mirrored service, but its flow began in a pause.
+        Paused = "paused",
     }
 }
 

@@ -6,12 +6,14 @@
 //! byte arrays; every other integer is in host byte order.
 #![no_std]
 
+mod choice;
 mod counter;
 mod flow;
 mod key;
 mod record;
 mod ring;
 
+pub use choice::{Choice, ChoiceRule, ClientKey, MAX_CLIENTS, listed, place};
 pub use counter::{Counter, GuardCounter, ResponseCounter, TapCounter};
 pub use flow::{FlowKey, FlowRule, MAX_TRACKED, MIN_TRACKED, Wanted};
 pub use key::{

@@ -65,6 +65,14 @@ pub fn note(ctx: &TcContext, packet: &mut Packet, len: u32) {
     }
 }
 
+/// A new connection with these ends is not mirrored: nothing is copied by what an earlier one left.
+#[inline(always)]
+pub fn forget(key: &FlowKey) {
+    if are_wanted() {
+        let _ = FLOWS.remove(key);
+    }
+}
+
 /// What is wanted of a packet of production's: `None` when it is of no flow that is noted.
 #[inline(always)]
 pub fn rule(packet: &mut Packet) -> Option<&'static FlowRule> {

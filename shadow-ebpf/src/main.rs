@@ -6,6 +6,7 @@
 #![no_main]
 #![expect(missing_docs, reason = "`#[classifier]` leaves the doc comments on a function inside")]
 
+mod choose;
 mod counter;
 mod flows;
 mod frame;
@@ -36,7 +37,10 @@ pub fn tap(ctx: TcContext) -> i32 {
             | TapCounter::Oversize
             | TapCounter::Unreadable
             | TapCounter::Fragment
-            | TapCounter::Malformed,
+            | TapCounter::Malformed
+            | TapCounter::SampledOut
+            | TapCounter::Client
+            | TapCounter::Paused,
         ) => NEXT,
     }
 }

@@ -6,7 +6,7 @@ use shadow_common::{RecordKind, TapCounter};
 
 use crate::parse::{BadLength, Found, Packet};
 use crate::ring::Lost;
-use crate::{counter, flows, parse, ring, select};
+use crate::{choose, counter, flows, parse, ring, select};
 
 /// What became of a packet; `None` when it is none of ours.
 #[inline(always)]
@@ -30,6 +30,9 @@ fn capture(ctx: &TcContext) -> Option<TapCounter> {
     }
     if !select::to_service(&mut packet) {
         return None;
+    }
+    if let Some(passed) = choose::passed(ctx, &mut packet) {
+        return Some(passed);
     }
     if packet.fragment {
         return Some(TapCounter::Fragment);

@@ -6,6 +6,7 @@ use clap::Parser as _;
 
 pub mod announce;
 pub mod check;
+pub mod choice;
 pub mod cli;
 pub mod compare;
 pub mod comparing;

@@ -213,7 +213,10 @@ impl Worker {
         let counters = self.programs.counters()?;
         // Fragments and malformed packets may be ours as well.
         let lost = |counters: &KernelCounters| {
-            counters.tap.total() - counters.tap.get(TapCounter::Captured)
+            let tap = |counter| counters.tap.get(counter);
+            let of_others =
+                tap(TapCounter::SampledOut) + tap(TapCounter::Client) + tap(TapCounter::Paused);
+            counters.tap.total() - tap(TapCounter::Captured) - of_others
         };
         if lost(&counters) != lost(&self.counters) {
             self.shadows.note_capture_loss(now);

@@ -4,6 +4,7 @@
 //! Nothing here knows what a session is.
 
 mod attach;
+mod choose;
 mod clock;
 mod counters;
 mod error;

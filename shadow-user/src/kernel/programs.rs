@@ -11,8 +11,10 @@ use rustix::process::{Resource, Rlimit, setrlimit};
 use shadow_common::{MAX_TRACKED, MIN_TRACKED};
 
 use super::attach::{Attachments, Direction};
+use super::choose::Chosen;
 use super::error::{self, KernelError};
 use super::{AttachMode, KernelCounters, Pinning, Rings, counters};
+use crate::choice::SampleBy;
 
 /// The programs, built by this package's build script.
 static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/shadow-ebpf"));
@@ -35,6 +37,13 @@ pub struct LoadOptions {
     pub replies_bytes: u32,
     /// Whether and with what room production's answers are copied.
     pub responses: Option<ResponseOptions>,
+    /// Of what samples are taken.
+    pub sample_by: SampleBy,
+    /// What samples differ by: the same on every host that shall choose the same clients.
+    pub seed: u64,
+    /// Flows that are remembered because what is chosen was changed before they began; brought into
+    /// [`MIN_TRACKED`]`..=`[`MAX_TRACKED`].
+    pub exceptions: u32,
     /// The most talkative level that the programs log at; what is above costs them nothing.
     pub log_level: log::LevelFilter,
     /// How programs are attached.
@@ -47,6 +56,9 @@ impl Default for LoadOptions {
             requests_bytes: 32 << 20,
             replies_bytes: 16 << 20,
             responses: None,
+            sample_by: SampleBy::Client,
+            seed: 0,
+            exceptions: MIN_TRACKED,
             log_level: log::LevelFilter::Warn,
             attach: AttachMode::Auto,
         }
@@ -60,6 +72,7 @@ pub struct Programs {
     attachments: Attachments,
     ebpf: Ebpf,
     comparing: bool,
+    pub(super) chosen: Chosen,
 }
 
 impl Programs {
@@ -74,6 +87,7 @@ impl Programs {
 
         let level = options.log_level as u8;
         let comparing = u8::from(options.responses.is_some());
+        let connections = u8::from(options.sample_by == SampleBy::Connection);
         // Maps of the object are made whether they are used or not.
         let responses = options.responses.unwrap_or(ResponseOptions { bytes: 0, flows: 0 });
         let mut ebpf = EbpfLoader::new()
@@ -81,7 +95,10 @@ impl Programs {
             .map_max_entries("REPLIES", ring_bytes(options.replies_bytes))
             .map_max_entries("RESPONSES", ring_bytes(responses.bytes))
             .map_max_entries("FLOWS", responses.flows.clamp(MIN_TRACKED, MAX_TRACKED))
+            .map_max_entries("EXCEPTIONS", options.exceptions.clamp(MIN_TRACKED, MAX_TRACKED))
             .override_global("COMPARING", &comparing, true)
+            .override_global("SAMPLE_CONNECTIONS", &connections, true)
+            .override_global("SAMPLE_SEED", &options.seed, true)
             .override_global(aya_log::LEVEL, &level, true)
             .load(OBJECT)
             .map_err(load_error)?;
@@ -92,6 +109,7 @@ impl Programs {
             attachments: Attachments::new(options.attach),
             ebpf,
             comparing: options.responses.is_some(),
+            chosen: Chosen::default(),
         })
     }
 

@@ -108,7 +108,7 @@ fn packets(list: &mut List, snapshot: &Snapshot) {
     );
     list.reasons(
         "packets.passed",
-        "Packets of which the tap cannot tell whether they are of a mirrored service",
+        "Packets that are not chosen, or of which the tap cannot tell whether they are of a mirrored service",
         tap(&snapshot::PASSED),
     );
 }

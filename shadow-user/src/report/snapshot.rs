@@ -40,8 +40,15 @@ impl Phase {
 pub const LOST: [TapCounter; 3] =
     [TapCounter::RingFull, TapCounter::Oversize, TapCounter::Unreadable];
 
-/// Why the tap let a packet pass without knowing whether it is of a mirrored service.
-pub const PASSED: [TapCounter; 2] = [TapCounter::Fragment, TapCounter::Malformed];
+/// Why the tap let a packet pass: it cannot tell whether it is of a mirrored service, or its flow was
+/// not chosen.
+pub const PASSED: [TapCounter; 5] = [
+    TapCounter::Fragment,
+    TapCounter::Malformed,
+    TapCounter::SampledOut,
+    TapCounter::Client,
+    TapCounter::Paused,
+];
 
 /// Each of the tap's counters has its place.
 const _: () = assert!(LOST.len() + PASSED.len() + 1 == TapCounter::ALL.len());

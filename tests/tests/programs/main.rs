@@ -6,6 +6,7 @@
 #![expect(clippy::unwrap_used, reason = "all of this is a test, its helpers included")]
 
 mod bench;
+mod choose;
 mod cost;
 mod frames;
 mod guard;

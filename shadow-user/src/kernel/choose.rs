@@ -1,0 +1,116 @@
+//! Telling the tap which flows of a service are chosen.
+
+use std::collections::HashMap;
+
+use aya::maps::lpm_trie::{Key, LpmTrie};
+use aya::maps::{Array, MapError};
+use ipnet::{IpNet, Ipv4Net, Ipv6Net};
+use shadow_common::{Address, ChoiceRule, ClientKey, listed};
+
+use super::{KernelError, Programs};
+use crate::choice::Selection;
+
+/// What the tap chooses by.
+#[derive(Debug, Default)]
+pub(super) struct Chosen {
+    /// By what was chosen first: it stays, see [`ChoiceRule`].
+    base: Option<Selection>,
+    /// What is in the map of clients' networks.
+    entries: HashMap<ClientKey, u32>,
+}
+
+impl Programs {
+    /// Chooses flows by `selection` from now on; may be called while attached. What is chosen first
+    /// also counts for flows that began unseen; give it before the tap is attached.
+    ///
+    /// Flows that have begun go on as was decided at their SYN. Of those of which something else was
+    /// decided than would have been at first, as many are remembered as
+    /// [`LoadOptions::exceptions`](super::LoadOptions::exceptions) says.
+    ///
+    /// # Errors
+    /// A map that cannot be written. The lists may have been changed in part.
+    pub fn set_selection(&mut self, selection: &Selection) -> Result<(), KernelError> {
+        let base = self.chosen.base.get_or_insert_with(|| selection.clone()).clone();
+        let entries = entries(&base, selection);
+        // First the lists: a flow that begins meanwhile is decided by either.
+        self.set_clients(&entries)?;
+        let failed = |source| KernelError::Map { map: "CHOICE", source };
+        let mut map = Array::<_, ChoiceRule>::try_from(self.map_mut("CHOICE")?).map_err(failed)?;
+        let before = map.get(&0, 0).map_err(failed)?;
+        map.set(0, rule(&base, selection, before), 0).map_err(failed)
+    }
+
+    fn set_clients(&mut self, wanted: &HashMap<ClientKey, u32>) -> Result<(), KernelError> {
+        let failed = |source| KernelError::Map { map: "CLIENTS", source };
+        let mut present = std::mem::take(&mut self.chosen.entries);
+        let result = (|| {
+            let map = self.map_mut("CLIENTS")?;
+            let mut map = LpmTrie::<_, Address, u32>::try_from(map).map_err(failed)?;
+            let key = |key: &ClientKey| Key::new(key.prefix_len, key.address);
+            for (client, bits) in wanted {
+                if present.get(client) != Some(bits) {
+                    map.insert(&key(client), *bits, 0).map_err(failed)?;
+                    present.insert(*client, *bits);
+                }
+            }
+            // Last: until now they are right, if superfluous.
+            let superfluous: Vec<_> =
+                present.keys().filter(|client| !wanted.contains_key(client)).copied().collect();
+            for client in superfluous {
+                match map.remove(&key(&client)) {
+                    Ok(()) | Err(MapError::KeyNotFound) => {}
+                    Err(source) => return Err(failed(source)),
+                }
+                present.remove(&client);
+            }
+            Ok(())
+        })();
+        self.chosen.entries = present;
+        result
+    }
+}
+
+fn rule(base: &Selection, now: &Selection, before: ChoiceRule) -> ChoiceRule {
+    let mut flags = 0;
+    let mut flag = |flag, is_set| flags |= if is_set { flag } else { 0 };
+    let bounds = [base.sample.bound(), now.sample.bound()];
+    flag(ChoiceRule::SAMPLED, bounds != [ChoiceRule::EVERY; 2]);
+    flag(ChoiceRule::LISTED, !base.clients.is_empty() || !now.clients.is_empty());
+    // For good: flows may be remembered.
+    flag(ChoiceRule::CHANGED, before.flags & ChoiceRule::CHANGED != 0 || base != now);
+    flag(ChoiceRule::PAUSED, now.paused);
+    ChoiceRule { flags, reserved: 0, base: bounds[0], now: bounds[1] }
+}
+
+/// Every network of either selection's lists, and the root of each family, with what both selections
+/// say of it. So the longest prefix of all is right for both, and stays right for the one of them
+/// while the other's networks come and go.
+fn entries(base: &Selection, now: &Selection) -> HashMap<ClientKey, u32> {
+    if base.clients.is_empty() && now.clients.is_empty() {
+        return HashMap::new();
+    }
+    let (by_base, by_now) = (base.clients.judge(), now.clients.judge());
+    let roots = [IpNet::V4(Ipv4Net::default()), IpNet::V6(Ipv6Net::default())];
+    roots
+        .into_iter()
+        .chain(base.clients.nets())
+        .chain(now.clients.nets())
+        .map(|net| {
+            let bit = |bit, is_set| if is_set { bit } else { 0 };
+            let bits =
+                bit(listed::BASE, by_base.mirrors(net)) | bit(listed::NOW, by_now.mirrors(net));
+            (key(net), bits)
+        })
+        .collect()
+}
+
+fn key(net: IpNet) -> ClientKey {
+    let prefix_len = u32::from(net.prefix_len());
+    match net {
+        IpNet::V4(v4) => ClientKey {
+            prefix_len: prefix_len + 8 * Address::V4_PREFIX.len() as u32,
+            address: Address::from_v4(v4.network().octets()),
+        },
+        IpNet::V6(v6) => ClientKey { prefix_len, address: Address(v6.network().octets()) },
+    }
+}
