@@ -166,7 +166,7 @@ mod tests {
                 } else {
                     place(0, &Address::from_v4([10, a, b, c]), [0; 2])
                 };
-                tenths[(u64::from(place) * 10 >> 32) as usize] += 1;
+                tenths[((u64::from(place) * 10) >> 32) as usize] += 1;
             }
             // Five standard deviations of 100,000 draws at one tenth: 5 * sqrt(9000).
             for count in tenths {

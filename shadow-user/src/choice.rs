@@ -166,6 +166,11 @@ impl Clients {
         Ok(())
     }
 
+    /// Empties a list.
+    pub fn clear(&mut self, list: List) {
+        self.0.retain(|_, other| *other != list);
+    }
+
     /// Whether every client is mirrored.
     #[must_use]
     pub fn is_empty(&self) -> bool {

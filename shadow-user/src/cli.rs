@@ -31,6 +31,8 @@ pub enum Command {
     /// Show or take down the guards that outlive their daemon
     #[command(subcommand)]
     Guard(GuardCommand),
+    /// Look at a running mirror, pause it, or change its settings
+    Ctl(CtlArgs),
 }
 
 /// The verbs of `route`.
@@ -102,6 +104,48 @@ pub struct GuardRemoveArgs {
     pub all: bool,
 }
 
+/// The flags and verbs of `ctl`.
+#[derive(Args, Clone, Debug)]
+pub struct CtlArgs {
+    /// The mirror's --control [default: the only mirror of this network namespace]
+    #[arg(long, value_name = "PATH", global = true)]
+    pub control: Option<PathBuf>,
+
+    /// What to do.
+    #[command(subcommand)]
+    pub command: CtlCommand,
+}
+
+/// The verbs of `ctl`.
+#[derive(Clone, Debug, Subcommand)]
+pub enum CtlCommand {
+    /// How the mirror fares: where it stands, its settings, its main figures
+    Status {
+        /// Everything, as JSON
+        #[arg(long)]
+        json: bool,
+    },
+    /// Begin no more flows; open ones go on
+    Pause,
+    /// Begin flows again
+    Resume,
+    /// Print every setting that can be changed, as JSON
+    Get,
+    /// Change a setting: flows that begin from now on follow it
+    Set {
+        /// sample, client or exclude-client
+        name: String,
+
+        /// What to set.
+        #[arg(
+            value_name = "VALUE",
+            help = "Of sample a share, as 5%; of a list add, remove or to with networks or @FILE, as \
+                    add 203.0.113.0/24"
+        )]
+        to: Vec<String>,
+    },
+}
+
 /// The flags of `mirror`, which are also the fields of its file.
 #[derive(Args, Clone, Debug, Default, Deserialize)]
 #[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
@@ -135,6 +179,40 @@ pub struct MirrorArgs {
     /// production, too, a difference is noise
     #[arg(long, value_name = "HOST:PORT")]
     pub baseline: Option<Text>,
+
+    /// Mirror this share of the clients, whole sessions of the same ones on every host
+    /// [default: 100%]
+    #[arg(long, value_name = "PERCENT")]
+    pub sample: Option<Text>,
+
+    /// Of what the share is taken: client (all connections of one, or none) or connection
+    /// [default: client]
+    #[arg(long, value_name = "WHAT")]
+    pub sample_by: Option<Text>,
+
+    /// Choose others for the share: the same number, the same clients [default: 0]
+    #[arg(long, value_name = "NUMBER")]
+    pub seed: Option<Text>,
+
+    /// Which clients.
+    #[arg(
+        long,
+        value_name = "CIDR",
+        help = "Mirror these clients alone: a network, an address, or @FILE with one on each line; may \
+                be repeated. The longest prefix of this and --exclude-client counts"
+    )]
+    #[serde(deserialize_with = "one_or_many")]
+    pub client: Vec<Text>,
+
+    /// Do not mirror these clients, likewise; may be repeated
+    #[arg(long, value_name = "CIDR")]
+    #[serde(deserialize_with = "one_or_many")]
+    pub exclude_client: Vec<Text>,
+
+    /// Listen here for `shadowtap ctl`, or off
+    /// [default: /run/shadowtap/NAMESPACE-IFACE-PORT.sock]
+    #[arg(long, value_name = "PATH")]
+    pub control: Option<Text>,
 
     /// Serve the page, its API, /metrics and /healthz here
     #[arg(long, value_name = "ADDR:PORT")]

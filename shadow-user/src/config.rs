@@ -1,6 +1,7 @@
 //! From raw flags and a file to one validated configuration. Nothing here looks
 //! at the host: that is `preflight`.
 
+mod choosing;
 mod judge;
 mod report;
 
@@ -20,11 +21,13 @@ use shadow_engine::Network;
 use crate::cli::{ClientAddress, Compare, GateAction, Live, LogFormat, MirrorArgs, Pace};
 use crate::compare::MAX_WAITING;
 use crate::comparing::MAX_QUEUED;
+use crate::ctl::Place;
 use crate::report::jsonl::QUEUE_OCTETS;
 use crate::setting::{Origin, Refusal, Setting, Text};
 use crate::shadows::Role;
 use crate::web::board::Run;
 
+pub use choosing::Choosing;
 pub use judge::Judge;
 pub use report::Report;
 
@@ -39,6 +42,10 @@ pub struct Config {
     pub shadows: Vec<Setting<HostPort>>,
     /// The one that runs production's version.
     pub baseline: Option<Setting<HostPort>>,
+    /// Which flows are mirrored.
+    pub choosing: Choosing,
+    /// Where `ctl` is listened to; at a place of its own by default.
+    pub control: Option<Setting<Place>>,
     /// Where page and metrics are served.
     pub listen: Option<Setting<SocketAddr>>,
     /// Where the page's token is.
@@ -260,6 +267,18 @@ impl Config {
             ));
         }
 
+        let choosing = Choosing::merge(choosing::Given {
+            sample: given!("sample", sample, "100%"),
+            sample_by: given!("sample-by", sample_by, "client"),
+            seed: given!("seed", seed, "0"),
+            client: sources.many("client", flags.client, file.client),
+            exclude_client: sources.many(
+                "exclude-client",
+                flags.exclude_client,
+                file.exclude_client,
+            ),
+        })?;
+
         let live = given!("live", live, "auto").parse(choice::<Live>)?;
         let report = Report::merge(report::Given {
             target: given!("report", report),
@@ -311,6 +330,8 @@ impl Config {
             port,
             shadows,
             baseline,
+            choosing,
+            control: given!("control", control).map(|given| given.parse(place)).transpose()?,
             listen: given!("listen", listen).map(|given| given.parse(listen)).transpose()?,
             listen_token_file: given!("listen-token-file", listen_token_file)
                 .map(|given| given.parse(|text| Ok(PathBuf::from(text))))
@@ -477,6 +498,17 @@ fn listen(text: &str) -> Parsed<SocketAddr> {
     })
 }
 
+fn place(text: &str) -> Parsed<Place> {
+    let remedy = "give a path from / on, as /run/shadowtap/a.sock, or off";
+    // sun_path is 108 with its terminating zero (unix(7)).
+    match text {
+        "off" => Ok(Place::Off),
+        path if !path.starts_with('/') => wrong("is no whole path", remedy),
+        path if path.len() > 107 => wrong("is longer than the 107 bytes of a socket's", remedy),
+        path => Ok(Place::At(path.into())),
+    }
+}
+
 fn duration(text: &str) -> Parsed<Duration> {
     humantime::parse_duration(text)
         .or_else(|error| wrong(format!("is no time: {error}"), "give a number and a unit, as 20s"))
@@ -548,7 +580,8 @@ fn flow_memory(
         }
     };
     // Each ring is mapped twice in a row (kernel 5.8), and so counted twice as resident.
-    let taken = PROCESS_MEMORY + comparing + report + 2 * rings * u64::from(ring_size);
+    let remembered = TRACKED_MEMORY * u64::from(tracked_flows(max_flows));
+    let taken = PROCESS_MEMORY + remembered + comparing + report + 2 * rings * u64::from(ring_size);
     limit
         .parse(|text| match size(text)?.checked_sub(taken) {
             Some(left) if left >= FLOW_MEMORY_MIN => usize::try_from(left)

@@ -13,6 +13,7 @@ use tokio::sync::oneshot;
 use tokio::time::{MissedTickBehavior, interval};
 
 use crate::config::{Config, Service};
+use crate::ctl::{self, Socket};
 use crate::host::{Interface, Netlink, addresses};
 use crate::http::{self, Listening};
 use crate::kernel;
@@ -106,6 +107,7 @@ impl Control<'_> {
         mut self,
         worker: Worker,
         listening: Option<Listening>,
+        socket: Option<&Socket>,
     ) -> anyhow::Result<Snapshot> {
         let mut done = spawn(worker)?;
         if let Some(listening) = listening {
@@ -116,6 +118,15 @@ impl Control<'_> {
                 }
             });
         }
+        let ctl = socket.map(|socket| self.ctl(socket));
+        let ctl = async {
+            match ctl {
+                Some(serving) => serving.await,
+                None => std::future::pending().await,
+            }
+        };
+        tokio::pin!(ctl);
+        let mut has_ctl = true;
         let mut live =
             Live::new(self.config.live, self.config.shadow_names(), self.sources.seen.clone());
         let mut show = interval(live.interval());
@@ -149,6 +160,12 @@ impl Control<'_> {
                     self.stop(stopping);
                     stopping = true;
                 }
+                ended = &mut ctl, if has_ctl => {
+                    has_ctl = false;
+                    if let Err(error) = ended {
+                        tracing::error!("{error:#}");
+                    }
+                }
                 _ = show.tick() => live.show(&self.sources.published.load_full()),
                 _ = refresh.tick() => {
                     notices.look(&self.sources.published.load());
@@ -164,6 +181,18 @@ impl Control<'_> {
         live.end();
         self.flush_log();
         last
+    }
+
+    /// Answers `shadowtap ctl`.
+    fn ctl<'s>(&self, socket: &'s Socket) -> impl Future<Output = anyhow::Result<()>> + use<'s> {
+        let text = |texts: Vec<&str>| texts.join(",");
+        let run = ctl::Run {
+            iface: text(self.config.iface.iter().map(|iface| iface.text.as_str()).collect()),
+            port: text(self.config.port.iter().map(|port| port.text.as_str()).collect()),
+            shadow: self.config.shadow_names(),
+        };
+        let published = std::sync::Arc::clone(&self.sources.published);
+        ctl::serve(socket, self.commands.clone(), published, run)
     }
 
     /// The first time in order, the second time at once.

@@ -12,6 +12,7 @@ pub mod compare;
 pub mod comparing;
 pub mod config;
 pub mod control;
+pub mod ctl;
 pub mod finding;
 pub mod guard;
 pub mod host;
@@ -64,6 +65,7 @@ pub fn run() -> ExitCode {
         }
         Command::Route(command) => route::run(command),
         Command::Guard(command) => guard::run(command),
+        Command::Ctl(args) => ctl::run(args),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,

@@ -21,6 +21,8 @@ use crate::compare::{self, Compared};
 use crate::comparing;
 use crate::config::{Config, HostPort, SourceMode, tracked_flows};
 use crate::control;
+use crate::ctl::Socket;
+use crate::ctl::settings::Settings;
 use crate::host::{Host, Netlink, Route, addresses};
 use crate::http::{self, Listening};
 use crate::kernel::{LoadOptions, Pinning, Programs, ResponseOptions};
@@ -64,6 +66,8 @@ async fn mirror(config: &Config) -> anyhow::Result<()> {
         mut announcer,
         _locks,
     } = Prepared::new(config).await?;
+    // With the locks, so that nobody else's is in its place.
+    let socket = Socket::open(config)?;
     let renames = report.is_some() && !config.takes_stdout();
     let reopen = report.as_ref().map(|report| report.writer.reopen());
     // Before the attachment, so that an early signal finds somebody to detach it.
@@ -91,7 +95,9 @@ async fn mirror(config: &Config) -> anyhow::Result<()> {
     let (commands, receiver) = mpsc::channel();
     let (sender, exchanges) = comparing::queue();
     let pinning = pinning(config, &plan);
-    let worker = Worker::new(programs, shadows, pinning, receiver, sender, Arc::clone(&published))?;
+    let settings = Settings { selection: config.choosing.selection.clone() };
+    let seen = Arc::clone(&published);
+    let worker = Worker::new(programs, shadows, pinning, receiver, sender, settings, seen)?;
     // It ends with the worker, which has the other end.
     let comparing = compare::start(config, learnt, report, exchanges)?;
     announce(config, &plan);
@@ -111,7 +117,7 @@ async fn mirror(config: &Config) -> anyhow::Result<()> {
         reopen,
         kernel_log,
     };
-    let last = control.run(worker, listening).await?;
+    let last = control.run(worker, listening, socket.as_ref()).await?;
     if let Some(announcing) = announcing {
         announcing.abort();
     }
@@ -143,6 +149,9 @@ fn attach(config: &Config, plan: &Plan, own: &[IpAddr]) -> anyhow::Result<Progra
             bytes: config.ring_size,
             flows: tracked_flows(config.max_flows),
         }),
+        sample_by: config.choosing.by,
+        seed: config.choosing.seed,
+        exceptions: tracked_flows(config.max_flows),
         log_level: match config.verbose {
             0 => LevelFilter::Warn,
             1 => LevelFilter::Info,
@@ -150,6 +159,7 @@ fn attach(config: &Config, plan: &Plan, own: &[IpAddr]) -> anyhow::Result<Progra
         },
         ..LoadOptions::default()
     })?;
+    programs.set_selection(&config.choosing.selection)?;
     let services: Vec<_> = config.port.iter().map(|port| port.value).collect();
     programs.set_services(&service_keys(&services, own))?;
     tracing::debug!(?services, ?own, "selected: these ports, on this host's own addresses");
@@ -240,6 +250,7 @@ fn announce(config: &Config, plan: &Plan) {
             role = way.role.label(),
             local = %way.route.source,
             source = config.source.text,
+            sample = %config.choosing.selection.sample,
             via = join(plan.guards.iter().map(|guard| guard.name.as_str()).collect()),
             mtu = way.path_mtu,
             dry_run = config.dry_run,

@@ -148,6 +148,13 @@ impl Shadows {
         }
     }
 
+    /// Whether no session is begun from now on.
+    pub fn set_paused(&mut self, paused: bool) {
+        for shadow in &mut self.shadows {
+            shadow.engine.set_paused(paused);
+        }
+    }
+
     /// Moves every flow on whose time has come.
     pub fn handle_timeout(&mut self, now: Instant) {
         for Shadow { engine, .. } in &mut self.shadows {

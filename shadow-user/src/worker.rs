@@ -9,11 +9,14 @@ use std::time::Duration;
 use anyhow::Context as _;
 use arc_swap::ArcSwap;
 use shadow_common::{Address, FlowKey, FlowRule, RecordKind, ServiceKey, TapCounter};
-use shadow_engine::books::Books;
+use shadow_engine::books::{Books, Tally};
 use shadow_engine::time::Instant;
 use shadow_engine::{Order, Want};
+use tokio::sync::oneshot;
 
+use crate::choice::Wrong;
 use crate::comparing;
+use crate::ctl::settings::{Change, Name, Settings};
 use crate::kernel::{self, KernelCounters, KernelError, Pinning, Programs, Rings};
 use crate::links::Link;
 use crate::report::{Lag, Phase, Snapshot, answers};
@@ -52,12 +55,19 @@ const RESPONSE: u32 = RecordKind::Response as u32;
 const RESPONSE_HEADERS: u32 = RecordKind::ResponseHeaders as u32;
 
 /// What the worker is told.
-#[derive(Clone, Debug, Eq, PartialEq)]
+#[derive(Debug)]
 pub enum Command {
     /// Mirror these addresses and ports from now on.
     SetServices(Vec<ServiceKey>),
     /// These are this host's addresses from now on.
     SetOwnAddresses(Vec<Address>),
+    /// Change a setting, and say what the settings are then; or why they stay as they were.
+    Change {
+        /// The change.
+        change: Change,
+        /// Where the answer goes.
+        done: oneshot::Sender<Result<Arc<Settings>, Wrong>>,
+    },
     /// Attach the programs to an interface that has come back.
     Attach(Link),
     /// End capture, and give open sessions this long to end.
@@ -78,6 +88,9 @@ pub struct Worker {
     pinning: Pinning,
     commands: Receiver<Command>,
     exchanges: comparing::Sender,
+    settings: Arc<Settings>,
+    /// How often each was changed.
+    changes: Tally<Name>,
     /// A rule of a flow could not be set: said once.
     has_rule_failed: bool,
     published: Published,
@@ -102,6 +115,7 @@ impl Worker {
         pinning: Pinning,
         commands: Receiver<Command>,
         exchanges: comparing::Sender,
+        settings: Settings,
         published: Published,
     ) -> anyhow::Result<Self> {
         let rings = programs.take_rings()?.context("the rings are taken")?;
@@ -113,6 +127,8 @@ impl Worker {
             pinning,
             commands,
             exchanges,
+            settings: Arc::new(settings),
+            changes: Tally::default(),
             has_rule_failed: false,
             published,
             started: now,
@@ -233,6 +249,8 @@ impl Worker {
             at: now,
             phase: self.phase,
             kernel: self.counters.clone(),
+            settings: Arc::clone(&self.settings),
+            changes: self.changes.clone(),
             lag: self.lag.clone(),
             resident: resident(),
             shadow,
@@ -257,6 +275,10 @@ impl Worker {
                         tracing::error!("the guard's own addresses stay as they were: {error}");
                     }
                 }
+                Ok(Command::Change { change, done }) => {
+                    // Whoever asked may have left.
+                    let _ = done.send(self.change(&change));
+                }
                 Ok(Command::Attach(link)) => self.attach(&link),
                 Ok(Command::Stop { drain }) => self.stop(drain)?,
                 Ok(Command::Abort) => {
@@ -268,6 +290,32 @@ impl Worker {
                 Err(TryRecvError::Disconnected) => return self.stop(Duration::ZERO),
             }
         }
+    }
+
+    /// Changes a setting.
+    fn change(&mut self, change: &Change) -> Result<Arc<Settings>, Wrong> {
+        let changed = change.of(&self.settings)?;
+        self.follow(&changed).map_err(|error| {
+            (format!("cannot be changed: {error}"), "see the log of the mirror".to_owned())
+        })?;
+        let name = change.name();
+        tracing::info!(
+            "{} is {}, and was {}",
+            name.flag(),
+            name.brief(&changed),
+            name.brief(&self.settings)
+        );
+        self.changes.add(name, 1);
+        self.settings = Arc::new(changed);
+        self.publish(kernel::now());
+        Ok(Arc::clone(&self.settings))
+    }
+
+    /// Does from now on as the settings say.
+    fn follow(&mut self, settings: &Settings) -> Result<(), KernelError> {
+        self.programs.set_selection(&settings.selection)?;
+        self.shadows.set_paused(settings.selection.paused);
+        Ok(())
     }
 
     /// Attaches to another interface of the same name, while there is something to capture.

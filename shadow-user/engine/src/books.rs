@@ -79,6 +79,8 @@ counters! {
         CircuitOpen = "circuit_open",
         /// Nothing is sent in a dry run.
         DryRun = "dry_run",
+        /// The mirror was paused.
+        Paused = "paused",
     }
 }
 

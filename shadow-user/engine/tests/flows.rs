@@ -305,6 +305,26 @@ fn a_dry_run_counts_and_sends_nothing() {
 }
 
 #[test]
+fn in_a_pause_open_flows_go_on_and_no_other_is_begun() {
+    let mut mirror = mirror();
+    mirror.request(1);
+    mirror.engine.set_paused(true);
+    let len = REQUEST.len() as u32;
+    let flags = Flags { ack: true, ..Flags::default() };
+    mirror.capture(1, flags, 1_001 + len, 5_001, REQUEST);
+    mirror.capture(1, Flags { fin: true, ..flags }, 1_001 + 2 * len, 5_100, &[]);
+    mirror.request(2);
+    mirror.close(2);
+    mirror.engine.set_paused(false);
+    mirror.request(3);
+    mirror.close(3);
+    let books = end(mirror);
+    assert_eq!(books.flows.skipped.get(Skipped::Paused), 1);
+    assert_eq!((books.flows.mirrored, books.flows.seen), (2, 3));
+    assert_eq!((books.requests.seen, books.requests.delivered), (3, 3));
+}
+
+#[test]
 fn what_was_captured_is_delivered_when_the_mirror_stops_and_half_a_message_is_not() {
     let mut mirror = mirror();
     mirror.request(1);

@@ -1,4 +1,7 @@
+use std::io::Write as _;
+
 use super::*;
+use crate::choice::{List, SampleBy, Selection};
 use crate::cli::{Cli, Command, one_line};
 use crate::report::jsonl::{Only, Share, Target};
 use clap::Parser;
@@ -8,7 +11,7 @@ fn flags(line: &str) -> MirrorArgs {
     let words = ["shadowtap", "mirror"].into_iter().chain(line.split_whitespace());
     match Cli::try_parse_from(words).expect("well-formed flags").command {
         Command::Mirror(args) => *args,
-        Command::Check(_) | Command::Route(_) | Command::Guard(_) => {
+        Command::Check(_) | Command::Route(_) | Command::Guard(_) | Command::Ctl(_) => {
             panic!("these are the flags of mirror")
         }
     }
@@ -46,8 +49,11 @@ fn defaults_are_those_of_the_help() {
     assert_eq!(config.gate_timeout, Duration::from_secs(5));
     assert_eq!(config.gate_action, GateAction::Abort);
     assert_eq!(config.pace, Pace::AsCaptured);
-    assert_eq!(config.flow_memory, (256 - 96 - 16 - 8 - 8) << 20, "128 MiB for flows");
+    assert_eq!(config.flow_memory, (256 - 96 - 16 - 8 - 8 - 8) << 20, "120 MiB for flows");
     assert_eq!(config.max_flows, 200_000);
+    assert_eq!(config.choosing.selection, Selection::default());
+    assert_eq!((config.choosing.by, config.choosing.seed), (SampleBy::Client, 0));
+    assert!(config.control.is_none());
     assert_eq!(config.live, Live::Auto);
     assert_eq!(config.log_format, LogFormat::Text);
 }
@@ -87,7 +93,7 @@ fn every_flag_reaches_its_field() {
     assert_eq!(config.gate_timeout, Duration::from_secs(1));
     assert_eq!(config.gate_action, GateAction::Send);
     assert_eq!(config.pace, Pace::Off);
-    assert_eq!(config.flow_memory, (32 << 20) - (256 << 10) - (16 << 20));
+    assert_eq!(config.flow_memory, (32 << 20) - (256 << 10) - (16 << 20) - (512 << 10));
     assert_eq!(config.max_flows, 7);
     assert_eq!(config.live, Live::Lines);
     assert_eq!(config.log_format, LogFormat::Json);
@@ -249,13 +255,13 @@ fn refusals_name_the_setting_and_the_remedy() {
         (
             format!("{LEAST} --memory-limit 32MiB"),
             "--memory-limit 32MiB: leaves too little besides the daemon and three rings of 16777216 \
-             bytes; give 132MiB or more, or a smaller --ring-size"
+             bytes; give 140MiB or more, or a smaller --ring-size"
                 .into(),
         ),
         (
             format!("{LEAST} --memory-limit 32MiB --compare off"),
             "--memory-limit 32MiB: leaves too little besides the daemon and two rings of 16777216 \
-             bytes; give 84MiB or more, or a smaller --ring-size"
+             bytes; give 92MiB or more, or a smaller --ring-size"
                 .into(),
         ),
         (
@@ -394,6 +400,73 @@ fn every_source_is_a_flag_and_a_field() {
     let config = from_file(file, "--source self --client-address x-forwarded-for").expect("valid");
     assert_eq!(config.source.value, SourceMode::Own);
     assert_eq!(config.client_address, ClientAddress::XForwardedFor);
+}
+
+#[test]
+fn what_is_chosen_is_a_flag_and_a_field() {
+    let mut list = tempfile::NamedTempFile::new().expect("file");
+    writeln!(list, "# partners\n192.0.2.0/24\n2001:db8::/32").expect("written");
+    let list = list.path().display();
+    let config = load(&format!(
+        "{LEAST} --sample 0.01% --sample-by connection --seed 7 --client 10.0.0.0/8 --client @{list} \
+         --exclude-client 10.1.2.3 --control /tmp/m.sock"
+    ))
+    .expect("valid");
+    let Choosing { selection, by, seed } = &config.choosing;
+    assert_eq!(selection.sample.to_string(), "0.01%");
+    assert_eq!((*by, *seed), (SampleBy::Connection, 7));
+    let nets = |list| selection.clients.of(list).map(|net| net.to_string()).collect::<Vec<_>>();
+    assert_eq!(nets(List::Client), ["10.0.0.0/8", "192.0.2.0/24", "2001:db8::/32"]);
+    assert_eq!(nets(List::Exclude), ["10.1.2.3/32"]);
+    assert_eq!(config.control.expect("given").value, Place::At("/tmp/m.sock".into()));
+
+    let file = "iface = \"eth0\"\nport = 80\nshadow = \"10.0.0.9:8080\"\nsample = \"10%\"\n\
+                client = [\"10.0.0.0/8\", \"fd00::/8\"]\nexclude-client = \"10.1.0.0/16\"\n\
+                control = \"off\"\nseed = 3\n";
+    let config = from_file(file, "").expect("valid");
+    assert_eq!(config.choosing.selection.clients.nets().count(), 3);
+    assert_eq!(config.choosing.seed, 3);
+    assert_eq!(config.control.expect("given").value, Place::Off);
+    let config = from_file(file, "--sample 20% --client 1.0.0.0/8").expect("valid");
+    assert_eq!(config.choosing.selection.sample.to_string(), "20%");
+    assert_eq!(config.choosing.selection.clients.nets().count(), 2, "a flag wins over the list");
+}
+
+#[test]
+fn what_cannot_be_chosen_is_refused() {
+    for (flags, expected) in [
+        (
+            "--sample 10",
+            "--sample 10: is no percentage; give more than 0% and up to 100%, as 10% or 0.01%",
+        ),
+        (
+            "--sample 0%",
+            "--sample 0%: chooses nobody; give more than 0% and up to 100%, as 10% or 0.01%",
+        ),
+        ("--sample-by user", "--sample-by user: is not a choice; give client or connection"),
+        ("--seed -1", "--seed -1: is no seed; give a number from 0 to 18446744073709551615"),
+        (
+            "--client 10.0.0.1/8",
+            "--client 10.0.0.1/8: has bits set after its first 8; give 10.0.0.0/8",
+        ),
+        (
+            "--client @/nonexistent",
+            "--client @/nonexistent: cannot be read: No such file or directory \
+          (os error 2); give a readable file with a network on each line",
+        ),
+        (
+            "--client 10.0.0.0/8 --exclude-client 10.0.0.0/8",
+            "--exclude-client 10.0.0.0/8: 10.0.0.0/8 is \
+          in --client as well; give it in one of them",
+        ),
+        (
+            "--control m.sock",
+            "--control m.sock: is no whole path; give a path from / on, as \
+          /run/shadowtap/a.sock, or off",
+        ),
+    ] {
+        assert_eq!(refusal(&format!("{LEAST} {flags}")), expected);
+    }
 }
 
 #[test]

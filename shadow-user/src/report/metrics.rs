@@ -75,7 +75,7 @@ impl Collector for Metrics {
         for Metric { figure, by_shadow } in &self.0 {
             let metric_type = match figure.value {
                 Value::Count(_) | Value::Reasons(_) => MetricType::Counter,
-                Value::Level(_) | Value::Seconds(_) => MetricType::Gauge,
+                Value::Level(_) | Value::Seconds(_) | Value::Ratio(_) => MetricType::Gauge,
                 Value::Times(_) => MetricType::Histogram,
             };
             let name = name(figure);
@@ -103,7 +103,7 @@ fn encode(mut encoder: MetricEncoder<'_>, value: &Value) -> Result<(), fmt::Erro
         Value::Level(level) => {
             ConstGauge::new(i64::try_from(*level).unwrap_or(i64::MAX)).encode(encoder)
         }
-        Value::Seconds(seconds) => ConstGauge::new(*seconds).encode(encoder),
+        Value::Seconds(number) | Value::Ratio(number) => ConstGauge::new(*number).encode(encoder),
         Value::Times(lag) => encoder.encode_histogram::<NoLabelSet>(
             lag.sum().as_secs_f64(),
             lag.count(),

@@ -44,6 +44,8 @@ pub enum Value {
     Level(u64),
     /// Seconds that pass.
     Seconds(f64),
+    /// A part of 1.
+    Ratio(f64),
     /// Times, spread over buckets.
     Times(Lag),
 }
@@ -57,6 +59,7 @@ pub fn figures(snapshot: &Snapshot) -> Vec<Figure> {
     replies(&mut list, snapshot);
     responses(&mut list, snapshot);
     mirrored(&mut list, &snapshot.shadow);
+    settings(&mut list, snapshot);
     list.level("memory.resident_bytes", "Bytes of the process in memory", snapshot.resident);
     list.push(
         "capture_lag_seconds",
@@ -259,6 +262,22 @@ fn exchanges(list: &mut List, shadow: &Mirrored) {
         "Exchanges that nobody had the time to compare",
         [("queue_full", shadow.queue_full)].into_iter(),
     );
+}
+
+fn settings(list: &mut List, snapshot: &Snapshot) {
+    let Snapshot { settings, changes, .. } = snapshot;
+    let selection = &settings.selection;
+    list.push(
+        "settings.sample_ratio",
+        "Share of the clients, or of their connections, that is mirrored",
+        Value::Ratio(selection.sample.ratio()),
+    );
+    list.level(
+        "settings.paused",
+        "1 while no flow is begun because the mirror is paused",
+        u64::from(selection.paused),
+    );
+    list.reasons("settings.changed", "Changes of settings while running", changes.iter());
 }
 
 struct List(Vec<Figure>);

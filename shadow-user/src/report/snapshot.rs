@@ -5,10 +5,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use shadow_common::{Counter as _, ResponseCounter, TapCounter};
-use shadow_engine::books::{Books, Imbalance};
+use shadow_engine::books::{Books, Imbalance, Tally};
 use shadow_engine::time::Instant;
 
 use super::Lag;
+use crate::ctl::settings::{Name, Settings};
 use crate::kernel::{KernelCounters, SendStats};
 use crate::shadows::Role;
 
@@ -104,6 +105,10 @@ pub struct Snapshot {
     pub phase: Phase,
     /// What the programs in the kernel have counted.
     pub kernel: KernelCounters,
+    /// The settings that can be changed.
+    pub settings: Arc<Settings>,
+    /// How often each was.
+    pub changes: Tally<Name>,
     /// How long captured packets waited.
     pub lag: Lag,
     /// Octets of the process in memory.

@@ -21,8 +21,31 @@ pub fn json(snapshot: &Snapshot, compared: Option<&Compared>, outcome: &Outcome)
     if let Err(imbalance) = balance {
         root.insert("imbalance".to_owned(), json!(imbalance.to_string()));
     }
+    insert_figures(&mut root, snapshot);
+    if let Some(compared) = compared {
+        root.insert("comparisons".to_owned(), comparisons::json(compared));
+        if let Some(written) = &compared.report {
+            root.insert("report".to_owned(), report(compared, written));
+        }
+    }
+    if !outcome.conditions.is_empty() {
+        root.insert("fail_on".to_owned(), outcome.json());
+    }
+    Json::Object(root)
+}
+
+/// The figures alone, of any moment.
+#[must_use]
+pub fn figures_json(snapshot: &Snapshot) -> Json {
+    let mut root = Map::new();
+    insert_figures(&mut root, snapshot);
+    Json::Object(root)
+}
+
+/// Those of the first shadow at the top, as if there were no others.
+fn insert_figures(root: &mut Map<String, Json>, snapshot: &Snapshot) {
     for Figure { key, value, .. } in figures(snapshot) {
-        insert(&mut root, key, to_json(&value));
+        insert(root, key, to_json(&value));
     }
     let mut others = Vec::new();
     for mirrored in &snapshot.others {
@@ -36,16 +59,6 @@ pub fn json(snapshot: &Snapshot, compared: Option<&Compared>, outcome: &Outcome)
     if !others.is_empty() {
         root.insert("other_shadows".to_owned(), Json::Array(others));
     }
-    if let Some(compared) = compared {
-        root.insert("comparisons".to_owned(), comparisons::json(compared));
-        if let Some(written) = &compared.report {
-            root.insert("report".to_owned(), report(compared, written));
-        }
-    }
-    if !outcome.conditions.is_empty() {
-        root.insert("fail_on".to_owned(), outcome.json());
-    }
-    Json::Object(root)
 }
 
 /// What a shadow beside the first has for itself.
@@ -72,7 +85,7 @@ fn report(compared: &Compared, written: &Written) -> Json {
 fn to_json(value: &Value) -> Json {
     match value {
         Value::Count(number) | Value::Level(number) => json!(number),
-        Value::Seconds(seconds) => json!(seconds),
+        Value::Seconds(number) | Value::Ratio(number) => json!(number),
         Value::Reasons(counts) => {
             counts.iter().map(|(reason, count)| ((*reason).to_owned(), json!(count))).collect()
         }
@@ -144,6 +157,7 @@ fn show(value: &Value) -> String {
     match value {
         Value::Count(number) | Value::Level(number) => number.to_string(),
         Value::Seconds(seconds) => format!("{seconds:.1}"),
+        Value::Ratio(ratio) => format!("{:.4}%", ratio * 100.0),
         Value::Reasons(counts) => {
             let happened: Vec<_> = counts
                 .iter()

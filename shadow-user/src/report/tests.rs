@@ -12,7 +12,9 @@ use shadow_engine::time::Instant;
 use super::fixture::{comparison, exchange, response};
 use super::jsonl::{Dropped, Written};
 use super::*;
+use crate::choice::{Sample, Selection};
 use crate::compare::Compared;
+use crate::ctl::settings::{Name, Settings};
 
 /// Gives out numbers that are all different.
 struct Numbers(u64);
@@ -64,6 +66,10 @@ fn snapshot() -> Snapshot {
     }
     let books = &mut snapshot.shadow.books;
     snapshot.shadow.memory = 777;
+    n.fill::<Name>(&mut snapshot.changes);
+    let sample = Sample::parse("12.5%").expect("a share");
+    let selection = Selection { sample, paused: true, ..Selection::default() };
+    snapshot.settings = Arc::new(Settings { selection });
     books.circuit.open = true;
     books.packets.captured = books.packets.used + books.packets.ignored.total();
     books.replies.captured = books.replies.used + books.replies.ignored.total();
@@ -157,6 +163,9 @@ fn the_summary_has_the_promised_keys() {
         "packets.selected",
         "packets.lost.ring_full",
         "packets.passed.fragment",
+        "packets.passed.sampled_out",
+        "packets.passed.client",
+        "settings.changed.exclude_client",
         "flows.seen",
         "flows.mirrored",
         "flows.skipped.midstream",
@@ -171,6 +180,8 @@ fn the_summary_has_the_promised_keys() {
     ] {
         assert!(flat.contains_key(key), "{key} is missing");
     }
+    assert_eq!(flat["settings.sample_ratio"], 0.125);
+    assert_eq!(flat["settings.paused"], 1.0);
     assert_eq!(flat["flows.open"], 11.0);
     assert_eq!(flat["bytes.open"], 12.0);
     assert_eq!(flat["requests.waiting"], 13.0);

@@ -57,7 +57,8 @@ fn of_a_packet_that_is_not_chosen() {
     excluded.clients.add(network("2001:db8:9::/48").unwrap(), List::Exclude).unwrap();
     let mut thousands = excluded.clone();
     for number in 0..10_000_u32 {
-        let net = std::net::Ipv4Addr::from(0x0a00_0000 + number * 256);
+        // All around the client.
+        let net = std::net::Ipv4Addr::from(0xcb00_0000 - 5_000 * 256 + number * 256);
         thousands.clients.add(network(&format!("{net}/24")).unwrap(), List::Exclude).unwrap();
     }
     let service = v4("192.0.2.80:80");

@@ -70,6 +70,7 @@ pub struct Engine {
     orders: VecDeque<Order>,
     memory: usize,
     last_loss: Option<Instant>,
+    paused: bool,
     stopped: bool,
     finished: bool,
     books: Books,
@@ -94,6 +95,7 @@ impl Engine {
             orders: VecDeque::new(),
             memory: 0,
             last_loss: None,
+            paused: false,
             stopped: false,
             finished: false,
             books: Books::default(),
@@ -143,6 +145,11 @@ impl Engine {
     /// The tap's ring has lost packets since the last call: holes are ours, not the network's.
     pub fn note_capture_loss(&mut self, now: Instant) {
         self.last_loss = Some(now);
+    }
+
+    /// Whether no session is begun from now on. Open ones go on.
+    pub fn set_paused(&mut self, paused: bool) {
+        self.paused = paused;
     }
 
     /// Moves every flow on whose time has come.
@@ -489,6 +496,9 @@ impl Engine {
     }
 
     fn begin(&mut self, id: FlowId, opening: &Opening, offer: Offer, now: Instant) {
+        if self.paused {
+            return self.skip(id, Skipped::Paused, now);
+        }
         if self.memory >= self.config.memory_limit {
             return self.skip(id, Skipped::Memory, now);
         }

@@ -1,0 +1,263 @@
+//! What can be changed while a mirror runs: every such setting, in one place.
+//!
+//! Another one is a field of [`Settings`], a variant of [`Name`] and of [`Change`], and what the worker
+//! does about it in `Worker::follow`.
+
+use ipnet::IpNet;
+use serde_json::{Value, json};
+use shadow_common::{Counter as _, counters};
+
+use crate::choice::{List, Sample, Selection, Wrong, network};
+
+/// The values that hold at the moment.
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
+pub struct Settings {
+    /// Which flows are mirrored.
+    pub selection: Selection,
+}
+
+counters! {
+    /// The settings by their names, as the books count their changes.
+    Name {
+        /// The share of clients, or of connections.
+        Sample = "sample",
+        /// Networks whose clients are mirrored.
+        Client = "client",
+        /// Networks whose clients are not.
+        ExcludeClient = "exclude_client",
+        /// Whether no flow is begun.
+        Paused = "paused",
+    }
+}
+
+/// One setting's new value.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub enum Change {
+    /// Of [`Name::Sample`].
+    Sample(Sample),
+    /// Of [`Name::Client`] or [`Name::ExcludeClient`].
+    Clients(List, Edit),
+    /// Of [`Name::Paused`].
+    Paused(bool),
+}
+
+/// How a list is changed.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub enum Edit {
+    /// These as well.
+    Add(Vec<IpNet>),
+    /// These no more.
+    Remove(Vec<IpNet>),
+    /// These and no others.
+    To(Vec<IpNet>),
+}
+
+fn wrong<T>(what: impl Into<String>, remedy: impl Into<String>) -> Result<T, Wrong> {
+    Err((what.into(), remedy.into()))
+}
+
+impl Name {
+    /// As the flag of the same name is written.
+    #[must_use]
+    pub fn flag(self) -> String {
+        self.label().replace('_', "-")
+    }
+
+    /// The setting of that name.
+    ///
+    /// # Errors
+    /// When there is none.
+    pub fn parse(text: &str) -> Result<Self, Wrong> {
+        let found = Self::ALL.iter().find(|name| name.flag() == text);
+        found.copied().map_or_else(
+            || {
+                let names: Vec<_> = Self::ALL.iter().map(|name| name.flag()).collect();
+                wrong("cannot be changed while a mirror runs", format!("set {}", names.join(", ")))
+            },
+            Ok,
+        )
+    }
+
+    /// The whole value.
+    #[must_use]
+    pub fn value(self, settings: &Settings) -> Value {
+        let Selection { sample, clients, paused } = &settings.selection;
+        let nets = |list| clients.of(list).map(|net| net.to_string()).collect::<Vec<_>>();
+        match self {
+            Self::Sample => json!(sample.to_string()),
+            Self::Client => json!(nets(List::Client)),
+            Self::ExcludeClient => json!(nets(List::Exclude)),
+            Self::Paused => json!(paused),
+        }
+    }
+
+    /// The value in a few words, however large it is.
+    #[must_use]
+    pub fn brief(self, settings: &Settings) -> String {
+        let Selection { sample, clients, paused } = &settings.selection;
+        let nets = |list| match clients.of(list).count() {
+            0 => "none".to_owned(),
+            1..=3 => clients.of(list).map(|net| net.to_string()).collect::<Vec<_>>().join(" "),
+            count => format!("{count} networks"),
+        };
+        match self {
+            Self::Sample => sample.to_string(),
+            Self::Client => nets(List::Client),
+            Self::ExcludeClient => nets(List::Exclude),
+            Self::Paused => paused.to_string(),
+        }
+    }
+}
+
+impl Settings {
+    /// All of them by their names.
+    #[must_use]
+    pub fn values(&self) -> Value {
+        Name::ALL.iter().map(|name| (name.flag(), name.value(self))).collect()
+    }
+
+    /// The same in a few words each.
+    #[must_use]
+    pub fn briefs(&self) -> Value {
+        Name::ALL.iter().map(|name| (name.flag(), json!(name.brief(self)))).collect()
+    }
+}
+
+impl Change {
+    /// What the words behind a setting's name mean.
+    ///
+    /// # Errors
+    /// When they mean nothing.
+    pub fn parse(name: Name, words: &[String]) -> Result<Self, Wrong> {
+        match name {
+            Name::Sample => Sample::parse(one(words, "5%")?).map(Self::Sample),
+            Name::Client => Edit::parse(words).map(|edit| Self::Clients(List::Client, edit)),
+            Name::ExcludeClient => {
+                Edit::parse(words).map(|edit| Self::Clients(List::Exclude, edit))
+            }
+            Name::Paused => match one(words, "true")?.parse() {
+                Ok(paused) => Ok(Self::Paused(paused)),
+                Err(_) => wrong("is neither true nor false", "give true or false"),
+            },
+        }
+    }
+
+    /// What is changed.
+    #[must_use]
+    pub const fn name(&self) -> Name {
+        match self {
+            Self::Sample(_) => Name::Sample,
+            Self::Clients(List::Client, _) => Name::Client,
+            Self::Clients(List::Exclude, _) => Name::ExcludeClient,
+            Self::Paused(_) => Name::Paused,
+        }
+    }
+
+    /// The settings with the change.
+    ///
+    /// # Errors
+    /// When it does not go together with what is set.
+    pub fn of(&self, settings: &Settings) -> Result<Settings, Wrong> {
+        let mut changed = settings.clone();
+        let Selection { sample, clients, paused } = &mut changed.selection;
+        match self {
+            Self::Sample(share) => *sample = *share,
+            Self::Paused(wanted) => *paused = *wanted,
+            Self::Clients(list, edit) => match edit {
+                Edit::Add(nets) => nets.iter().try_for_each(|net| clients.add(*net, *list))?,
+                Edit::Remove(nets) => {
+                    nets.iter().try_for_each(|net| clients.remove(*net, *list))?;
+                }
+                Edit::To(nets) => {
+                    clients.clear(*list);
+                    nets.iter().try_for_each(|net| clients.add(*net, *list))?;
+                }
+            },
+        }
+        Ok(changed)
+    }
+}
+
+impl Edit {
+    fn parse(words: &[String]) -> Result<Self, Wrong> {
+        let remedy = "give add, remove or to, and networks, as add 203.0.113.0/24";
+        let Some((how, nets)) = words.split_first() else { return wrong("has no value", remedy) };
+        let nets = || {
+            nets.iter()
+                .map(|net| network(net).map_err(|(what, remedy)| (format!("{net} {what}"), remedy)))
+                .collect::<Result<Vec<_>, _>>()
+        };
+        match how.as_str() {
+            "to" => Ok(Self::To(nets()?)),
+            "add" | "remove" if words.len() == 1 => wrong(format!("{how} has no network"), remedy),
+            "add" => Ok(Self::Add(nets()?)),
+            "remove" => Ok(Self::Remove(nets()?)),
+            other => wrong(format!("{other} is no way to change a list"), remedy),
+        }
+    }
+}
+
+fn one<'a>(words: &'a [String], example: &str) -> Result<&'a str, Wrong> {
+    match words {
+        [word] => Ok(word),
+        [] => wrong("has no value", format!("give one, as {example}")),
+        _ => wrong("has more than one value", format!("give one, as {example}")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn change(settings: &mut Settings, line: &str) -> Result<(), String> {
+        let words: Vec<_> = line.split(' ').map(str::to_owned).collect();
+        let changed = Name::parse(&words[0])
+            .and_then(|name| Change::parse(name, &words[1..]))
+            .and_then(|change| change.of(settings));
+        *settings = changed.map_err(|(what, remedy)| format!("{what}; {remedy}"))?;
+        Ok(())
+    }
+
+    #[test]
+    fn every_setting_is_changed_by_its_flags_name() {
+        let mut settings = Settings::default();
+        for (line, name, brief) in [
+            ("sample 5%", Name::Sample, "5%"),
+            ("client add 10.0.0.0/8 10.1.0.0/16", Name::Client, "10.0.0.0/8 10.1.0.0/16"),
+            ("client remove 10.0.0.0/8", Name::Client, "10.1.0.0/16"),
+            ("exclude-client add 10.1.2.3", Name::ExcludeClient, "10.1.2.3/32"),
+            ("client to 1.0.0.0/8 2.0.0.0/8 3.0.0.0/8 4.0.0.0/8", Name::Client, "4 networks"),
+            ("client to", Name::Client, "none"),
+            ("paused true", Name::Paused, "true"),
+        ] {
+            change(&mut settings, line).expect("changed");
+            assert_eq!(name.brief(&settings), brief, "{line}");
+        }
+        let all = json!({"sample": "5%", "client": [], "exclude-client": ["10.1.2.3/32"], "paused": true});
+        assert_eq!(settings.values(), all);
+    }
+
+    #[test]
+    fn what_cannot_be_set_leaves_all_as_it_was() {
+        let mut settings = Settings::default();
+        change(&mut settings, "exclude-client add 10.0.0.0/8").expect("changed");
+        let before = settings.clone();
+        for (line, expected) in [
+            ("port 80", "cannot be changed while a mirror runs; set sample, client, "),
+            ("sample", "has no value; give one, as 5%"),
+            ("sample 5% 6%", "has more than one value; give one, as 5%"),
+            ("sample 5", "is no percentage; "),
+            ("client", "has no value; give add, remove or to"),
+            ("client add", "add has no network; "),
+            ("client 10.0.0.0/8", "10.0.0.0/8 is no way to change a list; "),
+            ("client add 1.0.0.0/8 x", "x is no network; "),
+            ("client add 1.0.0.0/8 10.0.0.0/8", "10.0.0.0/8 is in --exclude-client as well; "),
+            ("client remove 1.0.0.0/8", "1.0.0.0/8 is not in it; "),
+            ("paused maybe", "is neither true nor false; "),
+        ] {
+            let error = change(&mut settings, line).expect_err("refused");
+            assert!(error.starts_with(expected), "{line}: {error}");
+            assert_eq!(settings, before, "{line}");
+        }
+    }
+}
