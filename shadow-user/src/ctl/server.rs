@@ -23,7 +23,7 @@ use crate::worker::{Command, Published};
 const CONNECTIONS: usize = 4;
 
 /// The longest wait for a request's line, or for room for its answer.
-const PATIENCE: Duration = Duration::from_secs(10);
+const PATIENCE: Duration = Duration::from_secs(5);
 
 /// What does not change while the mirror runs.
 #[derive(Clone, Debug)]
