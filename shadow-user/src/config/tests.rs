@@ -444,7 +444,7 @@ fn what_cannot_be_chosen_is_refused() {
             "--sample 0%: chooses nobody; give more than 0% and up to 100%, as 10% or 0.01%",
         ),
         ("--sample-by user", "--sample-by user: is not a choice; give client or connection"),
-        ("--seed -1", "--seed -1: is no seed; give a number from 0 to 18446744073709551615"),
+        ("--seed=-1", "--seed -1: is no seed; give a number from 0 to 18446744073709551615"),
         (
             "--client 10.0.0.1/8",
             "--client 10.0.0.1/8: has bits set after its first 8; give 10.0.0.0/8",

@@ -260,11 +260,17 @@ fn a_reader_that_does_not_read_delays_nobody() {
         move || File::open(path).expect("a reader")
     });
     let writer = start(&path);
+    // Before the pipe is open on both ends, lines are dropped for that.
+    let deadline = Instant::now() + Duration::from_secs(30);
+    while !reader.is_finished() && Instant::now() < deadline {
+        writer.offer(|| b"\n".to_vec());
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    let reader = reader.join();
     let big = || [vec![b'x'; 100_000], b"\n".to_vec()].concat();
     for _ in 0..200 {
         writer.offer(big);
     }
-    let reader = reader.join();
     assert!(writer.written().dropped.get(Dropped::QueueFull) > 100, "20 MB do not wait in 4 MiB");
     let started = Instant::now();
     let written = writer.finish(Duration::from_millis(300));
