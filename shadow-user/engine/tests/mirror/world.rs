@@ -268,6 +268,12 @@ impl World {
         while let Some(order) = self.engine.poll_order() {
             self.wants.insert(order.client, order.want);
         }
+        for (client, told) in &self.wants {
+            // A new connection of the client's may have begun that nothing was told of yet.
+            let wanted = self.engine.wanted(*client, SocketAddr::new(ip(PRODUCTION), 80));
+            let is_told = wanted.is_none_or(|wanted| wanted == *told || wanted == Want::All);
+            assert!(is_told, "{client}: {told:?} was told, and {wanted:?} is wanted");
+        }
         let packet = Packet::parse(bytes).unwrap();
         let segment = packet.segment;
         if segment.payload.is_empty() && !segment.flags.fin && !segment.flags.rst {
