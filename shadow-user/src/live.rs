@@ -237,7 +237,12 @@ fn draw(frame: &mut Frame<'_>, moment: &Moment<'_>, tallies: Option<&Tallies>, s
 }
 
 fn draw_mirror(frame: &mut Frame<'_>, area: Rect, moment: &Moment<'_>, shadow: &str) {
-    let down = if moment.now.shadow.books.circuit.open { "; the shadow is down" } else { "" };
+    let down: String = moment
+        .now
+        .mirrored()
+        .filter(|mirrored| mirrored.books.circuit.open)
+        .map(|mirrored| format!("; the {} {} is down", mirrored.role.label(), mirrored.to))
+        .collect();
     let title = Line::from(format!(
         " shadowtap to {shadow}: {} {:.0} s{down} ",
         moment.now.phase.label(),

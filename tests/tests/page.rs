@@ -9,7 +9,8 @@ use shadow_lab::{Connection, Host, Lab, Mirror, Nginx, Request};
 use shadow_tests::{Window, browse, shop};
 use shadow_user::compare::{Compared, Seen};
 use shadow_user::http::{self, Listening, Sources};
-use shadow_user::report::Snapshot;
+use shadow_user::report::{Mirrored, Snapshot};
+use shadow_user::shadows::Role;
 use shadow_user::web::access::Access;
 use shadow_user::web::board::Run;
 use shadow_user::worker::Published;
@@ -52,6 +53,10 @@ fn snapshot() -> Snapshot {
         snapshot.lag.add(Duration::from_micros(micros));
     }
     snapshot.shadow.memory = 3 << 20;
+    let mut baseline = Mirrored { to: "10.0.0.8:8080".into(), ..snapshot.shadow.clone() };
+    baseline.role = Role::Baseline;
+    baseline.books.circuit.open = true;
+    snapshot.others = vec![baseline];
     snapshot
 }
 
@@ -62,6 +67,8 @@ fn differences_are_found_by_clicking() -> Result<()> {
     browse(&lab.production, &base, async |window: Window| {
         window.open("/").await?;
         window.shows("#headline", "compared exchanges differ").await?;
+        window.shows(".mirror", "baseline 10.0.0.8:8080").await?;
+        window.shows(".mirror tr:last-child", "down").await?;
         // Sorted by what differs; sorted otherwise by a click.
         window.shows("#endpoints tbody tr:first-child", "/products/{id}/reviews").await?;
         window.click("#sort-name").await?;

@@ -2,14 +2,15 @@
 
 use std::sync::Arc;
 
+use shadow_engine::books::Books;
 use shadow_engine::compare::{Example as Kept, Tallies};
 
 use crate::http::Sources;
-use crate::report::{Lag, Snapshot, VERSION, Value, figures};
+use crate::report::{Lag, Mirrored, Snapshot, VERSION, Value, figures};
 
 use super::filter::Filter;
 use super::model::{
-    Bytes, Detail, Endpoint, Example, Flows, Latency, Loss, Mirror, Overview, Packets, Pair,
+    Bytes, Detail, Endpoint, Example, Flows, Latency, Loss, Mirror, Other, Overview, Packets, Pair,
     Requests,
 };
 use super::{example, tally};
@@ -120,31 +121,49 @@ fn examples(tallies: &Tallies) -> impl Iterator<Item = &Arc<Kept>> {
 
 fn mirror(snapshot: &Snapshot) -> Mirror {
     let books = &snapshot.shadow.books;
-    let (flows, bytes, requests) = (&books.flows, &books.bytes, &books.requests);
+    let bytes = &books.bytes;
     Mirror {
         packets: Packets { captured: books.packets.captured, lost: snapshot.lost() },
-        flows: Flows {
-            seen: flows.seen,
-            open: flows.open(),
-            mirrored: flows.mirrored,
-            skipped: flows.skipped.total(),
-            aborted: flows.aborted.total(),
-        },
-        requests: Requests {
-            seen: requests.seen,
-            delivered: requests.delivered,
-            answered: requests.answered,
-        },
+        flows: flows(books),
+        requests: requests(books),
         bytes: Bytes {
             captured: bytes.captured,
             delivered: bytes.delivered,
             answered: bytes.answered,
         },
         lag: lag(&snapshot.lag),
-        memory: snapshot.shadow.memory as u64,
+        memory: snapshot.mirrored().map(|mirrored| mirrored.memory as u64).sum(),
         circuit_open: books.circuit.open,
+        others: snapshot.others.iter().map(other).collect(),
         losses: losses(snapshot),
     }
+}
+
+fn other(mirrored: &Mirrored) -> Other {
+    let Mirrored { to, role, books, .. } = mirrored;
+    Other {
+        to: to.to_string(),
+        role: role.label(),
+        flows: flows(books),
+        requests: requests(books),
+        circuit_open: books.circuit.open,
+    }
+}
+
+fn flows(books: &Books) -> Flows {
+    let flows = &books.flows;
+    Flows {
+        seen: flows.seen,
+        open: flows.open(),
+        mirrored: flows.mirrored,
+        skipped: flows.skipped.total(),
+        aborted: flows.aborted.total(),
+    }
+}
+
+const fn requests(books: &Books) -> Requests {
+    let requests = &books.requests;
+    Requests { seen: requests.seen, delivered: requests.delivered, answered: requests.answered }
 }
 
 fn lag(lag: &Lag) -> Latency {

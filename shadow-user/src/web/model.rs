@@ -145,8 +145,25 @@ pub struct Mirror {
     pub memory: u64,
     /// Whether the shadow is taken to be down.
     pub circuit_open: bool,
+    /// The other shadows, the baseline among them.
+    pub others: Vec<Other>,
     /// What was lost, by stage and reason; what never happened is left out.
     pub losses: Vec<Loss>,
+}
+
+/// A shadow beside the first.
+#[derive(Clone, Debug, Serialize)]
+pub struct Other {
+    /// As its user calls it.
+    pub to: String,
+    /// `shadow` or `baseline`.
+    pub role: &'static str,
+    /// Connections of clients.
+    pub flows: Flows,
+    /// HTTP/1 requests of clients.
+    pub requests: Requests,
+    /// Whether it is taken to be down.
+    pub circuit_open: bool,
 }
 
 /// Packets of clients.

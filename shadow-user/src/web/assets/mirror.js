@@ -12,6 +12,10 @@ export function mirror({ mirror, rates }) {
     ["delivered", [bytes(mirror.bytes.delivered), `of ${bytes(mirror.bytes.captured)}`, ""]],
     ["capture lag", [`p50 ${time(mirror.lag.p50)}`, `p99 ${time(mirror.lag.p99)}`, `${bytes(mirror.memory)} held`]],
   ];
+  for (const other of mirror.others) {
+    const down = other.circuit_open ? "down" : `${count(other.flows.aborted)} flows aborted`;
+    rows.push([`${other.role} ${other.to}`, [`${count(other.requests.seen)} requests seen`, `${count(other.requests.answered)} answered`, down]]);
+  }
   return h("section", { class: "panel", "aria-labelledby": "mirror-title" },
     h("h2", { id: "mirror-title" }, "Mirror"),
     mirror.circuit_open && h("p", { class: "alarm", role: "status" }, "The shadow is down: no new sessions are begun."),
