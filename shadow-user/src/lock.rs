@@ -291,6 +291,11 @@ mod tests {
         take("--iface eth0 --port 81", "10.0.0.9:80").expect("its own ports");
         drop(first);
         assert_eq!(holder(), None);
+        let both = [shadow, "10.0.0.9:82".parse().expect("address")];
+        let line = config("--iface eth0 --port 80 --source preserve");
+        let first = Locks::take(&line, &both, directory.path()).expect("free");
+        take("--iface eth0 --port 81 --source preserve", "10.0.0.9:82").expect_err("refused");
+        drop(first);
         // As when the mirror was killed.
         let netns = fs::metadata("/proc/thread-self/ns/net").expect("namespace").ino();
         let left = directory.path().join(foreign_name(netns, shadow));

@@ -33,6 +33,35 @@ fn from_file(file: &str, line: &str) -> Result<Config, String> {
 }
 
 #[test]
+fn several_shadows_are_servers_of_their_own() {
+    let config = load(&format!("{LEAST} --shadow h:81 --baseline h:82")).expect("valid");
+    let destinations: Vec<_> =
+        config.destinations().map(|(role, setting)| (role, setting.text.as_str())).collect();
+    let shadow = Role::Shadow;
+    assert_eq!(
+        destinations,
+        [(shadow, "10.0.0.9:8080"), (shadow, "h:81"), (Role::Baseline, "h:82")]
+    );
+    let file = "iface = 'eth0'\nport = 80\nshadow = ['h:80', 'h:81']\nbaseline = 'h:82'";
+    assert_eq!(from_file(file, "").expect("valid").shadow_names(), "h:80, h:81");
+    for (line, expected) in [
+        ("--shadow 10.0.0.9:8080", "--shadow 10.0.0.9:8080: is given twice; give it once"),
+        (
+            "--baseline 10.0.0.9:8080",
+            "--baseline 10.0.0.9:8080: is a shadow as well; give another server, one that runs \
+             production's version",
+        ),
+        (
+            "--baseline h:82 --compare off",
+            "--baseline h:82: has no answers to be compared with; leave it out, or give --compare \
+             status or body",
+        ),
+    ] {
+        assert_eq!(refusal(&format!("{LEAST} {line}")), expected);
+    }
+}
+
+#[test]
 fn defaults_are_those_of_the_help() {
     let config = load(LEAST).expect("valid");
     assert_eq!(config.iface[0].value, "eth0");

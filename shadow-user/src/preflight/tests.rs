@@ -209,3 +209,13 @@ fn a_source_that_cannot_be_guarded_is_refused() {
          guard; give --source self, or a shadow in a network namespace or on a host of its own"
     );
 }
+
+#[test]
+fn two_names_of_one_server_are_refused() {
+    let config = config(&format!("--iface eth0 --port 80 --shadow {FAR} --baseline far:8080"));
+    assert_eq!(
+        plan(&config, &host(), FAR, route()).expect_err("refused").to_string(),
+        "--baseline far:8080: is the same server as --shadow 10.1.0.9:8080; give another address \
+         or port"
+    );
+}
