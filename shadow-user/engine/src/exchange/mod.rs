@@ -15,7 +15,7 @@ mod recognise;
 mod redis;
 
 pub use message::{
-    Body, Exchange, Field, Head, Leg, Protocol, Request, Response, Status, Unpaired,
+    Body, Exchange, Field, Head, Leg, Protocol, Request, Response, Status, Unpaired, request_id,
 };
 
 use std::net::SocketAddr;
