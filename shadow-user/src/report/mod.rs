@@ -103,6 +103,11 @@ fn flows(list: &mut List, snapshot: &Snapshot) {
     list.count("flows.mirrored", "Flows that arrived at the shadow whole", flows.mirrored);
     list.reasons("flows.skipped", "Flows that never became a session", flows.skipped.iter());
     list.reasons("flows.aborted", "Flows whose session was reset", flows.aborted.iter());
+    list.count(
+        "flows.unshaped",
+        "Flows that were to be shaped and went as they were, from where they were not HTTP/1",
+        flows.unshaped,
+    );
     list.level("flows.open", "Flows that have not ended", flows.open());
 }
 
@@ -110,6 +115,11 @@ fn bytes(list: &mut List, snapshot: &Snapshot) {
     let bytes = &snapshot.books.bytes;
     list.count("bytes.captured", "Payload of clients, put in order", bytes.captured);
     list.count("bytes.delivered", "Payload that the shadow acknowledged", bytes.delivered);
+    list.reasons(
+        "bytes.skipped",
+        "Payload of requests that were left out of their flow",
+        bytes.skipped.iter(),
+    );
     list.reasons(
         "bytes.undelivered.skipped",
         "Payload of flows that were skipped",
@@ -128,6 +138,11 @@ fn requests(list: &mut List, snapshot: &Snapshot) {
     let requests = &snapshot.books.requests;
     list.count("requests.seen", "HTTP/1 requests of clients", requests.seen);
     list.count("requests.delivered", "Requests that the shadow acknowledged", requests.delivered);
+    list.reasons(
+        "requests.skipped",
+        "Requests that were left out of their flow",
+        requests.skipped.iter(),
+    );
     list.reasons(
         "requests.undelivered.skipped",
         "Requests of flows that were skipped",

@@ -4,10 +4,11 @@ use std::borrow::Cow;
 
 use super::{Answers, Upgrade};
 use crate::exchange::body::BodyDraft;
+use crate::exchange::fate::{Fate, Fates};
 use crate::exchange::pairs::Pairs;
 use crate::exchange::parser::Parser;
 use crate::exchange::{Body, Head, Leg, Protocol, Unpaired};
-use crate::http::{RequestEvent, Visitor};
+use crate::http::{Method, RequestEvent, Visitor};
 use crate::time::Instant;
 
 /// A leg with so many times more unanswered requests than may wait is given up: what it still has
@@ -23,11 +24,17 @@ pub(super) struct RequestDraft {
     h2c: bool,
     head: Option<Box<[u8]>>,
     body: BodyDraft,
+    /// What was sent instead of the body.
+    instead: Option<BodyDraft>,
+    /// Whether it is sent is known only when it is whole: what its response will be like.
+    open: Option<Method>,
 }
 
 impl RequestDraft {
     pub fn memory(&self) -> usize {
-        self.head.as_deref().map_or(0, <[u8]>::len) + self.body.memory()
+        self.head.as_deref().map_or(0, <[u8]>::len)
+            + self.body.memory()
+            + self.instead.as_ref().map_or(0, BodyDraft::memory)
     }
 }
 
@@ -50,6 +57,8 @@ impl Asking<'_> {
             h2c: false,
             head: None,
             body: BodyDraft::new(limits),
+            instead: None,
+            open: None,
         })
     }
 
@@ -73,11 +82,97 @@ impl Asking<'_> {
         self.upgrade.begun = true;
         for (answers, leg) in self.legs.iter_mut().zip(Leg::BOTH) {
             // This leg has declined. One that is still answering is given up behind its answer.
-            if !answers.upgraded && answers.next > ordinal && answers.responses.is_unasked() {
+            if !answers.upgraded
+                && answers.next.has_taken(ordinal)
+                && answers.responses.is_unasked()
+            {
                 answers.give_up();
                 self.pairs.end(leg, Unpaired::Tunnel);
             }
         }
+    }
+
+    fn head_ended(&mut self, method: Method, upgrade: bool) {
+        let head = self.draft().head.take().unwrap_or_default();
+        self.upgrade.asked = None;
+        let fate = self.pairs.fates.as_mut().map(Fates::pop);
+        self.draft().h2c = upgrade && asks_for_http2(&head);
+        let ordinal = match fate {
+            None => self.open(head),
+            Some(Some(Fate::Sent { head: sent, body })) => {
+                self.replace_body(body);
+                self.open(sent.unwrap_or(head))
+            }
+            Some(None) => {
+                self.draft().open = Some(method);
+                self.open(head)
+            }
+            Some(Some(Fate::LeftOut)) => {
+                *self.draft = None;
+                self.pairs.pass()
+            }
+        };
+        if let Some(draft) = self.draft {
+            draft.ordinal = Some(ordinal);
+        }
+        for leg in Leg::BOTH {
+            let answers = &mut self.legs[leg.index()];
+            // The client goes on with HTTP/1, and this leg does not.
+            if answers.upgraded {
+                answers.give_up();
+                self.pairs.end(leg, Unpaired::Tunnel);
+            }
+            match (leg, self.draft.as_ref()) {
+                (Leg::Shadow, None) => answers.next.leave_out(ordinal),
+                (Leg::Shadow, Some(draft)) if draft.open.is_some() => {}
+                _ => self.expect(leg, method),
+            }
+        }
+    }
+
+    fn ended(&mut self, offset: u64) {
+        let Some(draft) = self.draft.take() else { return };
+        let RequestDraft { ordinal: Some(ordinal), mut body, instead, h2c, open, .. } = draft
+        else {
+            return;
+        };
+        if let Some(method) = open {
+            let fate = self.pairs.fates.as_mut().and_then(Fates::pop);
+            let Some(Fate::Sent { head, body: sent }) = fate else {
+                self.legs[Leg::Shadow.index()].next.leave_out(ordinal);
+                self.pairs.withdraw(ordinal);
+                return;
+            };
+            if let Some(head) = head {
+                let (method, target) = request_line(&head);
+                self.pairs.reshape(ordinal, method, target, Head::Http1(head));
+            }
+            self.expect(Leg::Shadow, method);
+            if let Some(sent) = sent {
+                body = BodyDraft::of(&self.pairs.limits, &sent);
+            }
+        }
+        self.upgrade.asked = h2c.then_some((ordinal, offset));
+        self.pairs.whole(ordinal, instead.unwrap_or(body).finish());
+    }
+
+    /// The leg will answer a request.
+    fn expect(&mut self, leg: Leg, method: Method) {
+        let bound = self.pairs.limits.pending.saturating_mul(MAX_UNANSWERED);
+        let answers = &mut self.legs[leg.index()];
+        if !answers.over {
+            answers.responses.expect(method);
+        }
+        if answers.responses.outstanding() > bound {
+            answers.give_up();
+            self.pairs.end(leg, Unpaired::Shed);
+        }
+    }
+
+    /// The body was sent in another form, which is known already.
+    fn replace_body(&mut self, body: Option<Vec<u8>>) {
+        let instead = body.map(|body| BodyDraft::of(&self.pairs.limits, &body));
+        self.draft().instead = instead;
     }
 
     fn open(&mut self, head: Box<[u8]>) -> u64 {
@@ -90,35 +185,8 @@ impl Visitor<RequestEvent> for Asking<'_> {
     fn event(&mut self, event: RequestEvent) {
         match event {
             RequestEvent::Started { offset } => self.pairs.begin(offset, self.at),
-            RequestEvent::Head { method, upgrade, .. } => {
-                let head = self.draft().head.take().unwrap_or_default();
-                self.draft().h2c = upgrade && asks_for_http2(&head);
-                self.upgrade.asked = None;
-                let ordinal = self.open(head);
-                self.draft().ordinal = Some(ordinal);
-                let bound = self.pairs.limits.pending.saturating_mul(MAX_UNANSWERED);
-                for (answers, leg) in self.legs.iter_mut().zip(Leg::BOTH) {
-                    // The client goes on with HTTP/1, and this leg does not.
-                    if answers.upgraded {
-                        answers.give_up();
-                        self.pairs.end(leg, Unpaired::Tunnel);
-                    }
-                    if !answers.over {
-                        answers.responses.expect(method);
-                    }
-                    if answers.responses.outstanding() > bound {
-                        answers.give_up();
-                        self.pairs.end(leg, Unpaired::Shed);
-                    }
-                }
-            }
-            RequestEvent::Ended { offset } => {
-                let draft = self.draft.take();
-                if let Some(RequestDraft { ordinal: Some(ordinal), body, h2c, .. }) = draft {
-                    self.upgrade.asked = h2c.then_some((ordinal, offset));
-                    self.pairs.whole(ordinal, body.finish());
-                }
-            }
+            RequestEvent::Head { method, upgrade, .. } => self.head_ended(method, upgrade),
+            RequestEvent::Ended { offset } => self.ended(offset),
             RequestEvent::Tunnel { .. } => self.tunnelled(),
         }
     }
