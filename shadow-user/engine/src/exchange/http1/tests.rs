@@ -1,7 +1,8 @@
 //! Exchanges of HTTP/1, case by case.
 
+use crate::exchange::http2::PREFACE;
 use crate::exchange::tests::{at, exchanges, limits};
-use crate::exchange::{Depth, Exchange, Head, Leg, Piece, Response, Status, Unpaired};
+use crate::exchange::{Depth, Exchange, Fate, Head, Leg, Piece, Response, Status, Unpaired};
 
 /// The exchanges of a stream of requests and both legs' answers, after which they close.
 fn run(depth: Depth, requests: &[u8], production: &[u8], shadow: &[u8]) -> Vec<Exchange> {
@@ -198,4 +199,90 @@ fn the_shadow_is_asked_when_the_first_octet_goes_out() {
         .map(|done| (done.production.unwrap().asked_at, done.shadow.unwrap().asked_at))
         .collect();
     assert_eq!(asked, [(at(1), at(2)), (at(3), at(5)), (at(3), at(7))]);
+}
+
+/// A client's octets, and what is decided before they are told of.
+type Step<'a> = (&'a [u8], &'a [Fate]);
+
+/// The exchanges of requests that are edited; production answers all of them, the shadow as told.
+fn edited(steps: &[Step<'_>], production: &[u8], shadow: &[u8]) -> Vec<Exchange> {
+    let mut exchanges = exchanges(limits(Depth::Body));
+    exchanges.expect_fates();
+    let mut octets = 0;
+    for (requests, fates) in steps {
+        exchanges.decided(fates.iter().cloned());
+        exchanges.requested(requests, at(10));
+        octets += requests.len() as u64;
+        exchanges.forwarded(octets, at(15));
+    }
+    exchanges.answered(Leg::Production, Piece::Bytes(production), at(20));
+    exchanges.answered(Leg::Shadow, Piece::Bytes(shadow), at(25));
+    exchanges.settle(Unpaired::Closed);
+    let done: Vec<_> = std::iter::from_fn(|| exchanges.poll()).collect();
+    assert_eq!(exchanges.memory(), 0);
+    done
+}
+
+fn sent(head: &str, body: Option<&str>) -> Fate {
+    Fate::Sent { head: Some(head.as_bytes().into()), body: body.map(|body| body.into()) }
+}
+
+const AS_IT_CAME: Fate = Fate::Sent { head: None, body: None };
+const POST: &[u8] = b"POST /a?key=1 HTTP/1.1\r\nContent-Length: 6\r\n\r\nsecret";
+
+#[test]
+fn requests_that_were_left_out_are_no_exchanges() {
+    let shadow = [GONE, OK].concat();
+    for (fates, numbers) in [
+        ([Fate::LeftOut, AS_IT_CAME, AS_IT_CAME], [1, 2]),
+        ([AS_IT_CAME, Fate::LeftOut, AS_IT_CAME], [0, 2]),
+        ([AS_IT_CAME, AS_IT_CAME, Fate::LeftOut], [0, 1]),
+    ] {
+        let requests = [GET, POST, GET].concat();
+        let done = edited(&[(&requests, &fates)], &OK.repeat(3), &shadow);
+        assert_eq!(
+            pairs(&done),
+            [(ok(200, "ok"), ok(410, "bye!")), (ok(200, "ok"), ok(200, "ok"))]
+        );
+        assert_eq!(done.iter().map(|one| one.number).collect::<Vec<_>>(), numbers);
+    }
+    assert!(edited(&[(GET, &[Fate::LeftOut])], OK, b"").is_empty());
+}
+
+#[test]
+fn a_request_stands_in_its_exchange_as_it_was_sent() {
+    let fate = sent("POST /a?key=x HTTP/1.1\r\nContent-Length: 3\r\n\r\n", Some("***"));
+    let (head, body) = POST.split_at(POST.len() - 3);
+    for steps in [
+        // Known with the head; when the body is whole.
+        &[(POST, &[fate.clone()][..])][..],
+        &[(head, &[]), (body, &[fate])],
+    ] {
+        let done = edited(steps, OK, OK);
+        let [exchange] = &*done else { panic!("{done:?}") };
+        let Exchange { request, .. } = exchange;
+        assert_eq!((&*request.target, &*request.body.kept), ("/a?key=x", &b"***"[..]));
+        assert!(!format!("{exchange:?}").contains(&format!("{:?}", &b"secret"[..])));
+        assert!(matches!(&request.head, Head::Http1(head) if !head.ends_with(b": 6\r\n\r\n")));
+        assert_eq!(pairs(&done), [(ok(200, "ok"), ok(200, "ok"))]);
+    }
+}
+
+#[test]
+fn what_is_decided_last_may_be_that_it_is_left_out() {
+    let (head, body) = POST.split_at(POST.len() - 3);
+    let rest = [body, GET].concat();
+    let fates = [Fate::LeftOut, AS_IT_CAME];
+    let done = edited(&[(head, &[]), (&rest, &fates)], &[GONE, OK].concat(), OK);
+    assert_eq!(pairs(&done), [(ok(200, "ok"), ok(200, "ok"))]);
+    // Of what nobody decided nothing is told.
+    assert!(edited(&[(POST, &[])], OK, b"").is_empty());
+}
+
+#[test]
+fn what_follows_on_an_upgrade_that_was_left_out_is_not_read() {
+    let ask = b"GET / HTTP/1.1\r\nConnection: upgrade\r\nUpgrade: h2c\r\n\r\n";
+    let stream = [ask, PREFACE].concat();
+    let switching = b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: h2c\r\n\r\n\0\0\0\x04\0\0\0\0\0";
+    assert!(edited(&[(&stream, &[Fate::LeftOut])], switching, b"").is_empty());
 }
