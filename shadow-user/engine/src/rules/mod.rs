@@ -209,6 +209,12 @@ impl Rules {
         !self.masks.is_empty()
     }
 
+    /// Whether bodies are masked.
+    #[must_use]
+    pub fn masks_bodies(&self) -> bool {
+        !self.masks.body.is_empty()
+    }
+
     /// Most octets of one body that [`Verdict::Collect`] asks for; 0 where it asks for none.
     #[must_use]
     pub fn collects(&self) -> usize {

@@ -98,6 +98,12 @@ impl MaskHeader {
         let action = Action::parse(flag, text, action)?;
         Ok(Self { name: field_name(flag, text, name)?, action })
     }
+
+    /// The field's name.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        &self.name
+    }
 }
 
 /// A mask for a parameter of queries or forms: `--mask-query`, `--mask-form`.
