@@ -80,14 +80,16 @@ async fn mirror(config: &Config) -> anyhow::Result<()> {
     let announcing =
         announcer.map(|mut announcer| tokio::spawn(async move { announcer.run().await }));
     let kernel_log = programs.take_log(::log::logger());
-    let engine = Engine::new(engine_config(config, &plan)?);
+    let engine = engine_config(config, &plan)?;
+    let rules = Arc::clone(&engine.rules);
+    let engine = Engine::new(engine);
     let published = Published::default();
     let (commands, receiver) = mpsc::channel();
     let (sender, exchanges) = comparing::queue();
     let pinning = pinning(config, &plan);
     let worker = Worker::new(programs, engine, pinning, receiver, sender, Arc::clone(&published))?;
     // It ends with the worker, which has the other end.
-    let comparing = compare::start(config, learnt, report, exchanges)?;
+    let comparing = compare::start(config, rules, learnt, report, exchanges)?;
     announce(config, &plan);
     let guards: Vec<_> = plan.guards.iter().map(|guard| guard.name.as_str()).collect();
     let guards = guards.join(", ");
@@ -192,6 +194,7 @@ fn engine_config(config: &Config, plan: &Plan) -> anyhow::Result<EngineConfig> {
             cli::ClientAddress::ProxyProtocolV2 => ClientAddress::ProxyProtocolV2,
             cli::ClientAddress::XForwardedFor => ClientAddress::XForwardedFor,
         },
+        rules: Arc::new(config.rules.clone().with_secret(secret)),
         path_mtu: plan.path_mtu,
         memory_limit: config.flow_memory,
         max_flows: config.max_flows,

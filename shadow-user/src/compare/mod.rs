@@ -17,6 +17,7 @@ use shadow_engine::compare::{
     Comparer, Comparison, Learnt, Noise, Tallies, TallyBounds, Thresholds,
 };
 use shadow_engine::exchange::Exchange;
+use shadow_engine::rules::Rules;
 use shadow_engine::time::Instant;
 
 use crate::comparing::Exchanges;
@@ -93,6 +94,8 @@ impl Compared {
 
 struct Comparing {
     comparer: Comparer,
+    /// What is masked in all that is told.
+    rules: Arc<Rules>,
     /// Known from a run of `--learn-noise`.
     learnt: Option<Learnt>,
     thresholds: Thresholds,
@@ -114,6 +117,7 @@ pub struct Thread {
 /// When the kernel gives none.
 pub fn start(
     config: &Config,
+    rules: Arc<Rules>,
     learnt: Option<Learnt>,
     report: Option<Report>,
     exchanges: Exchanges,
@@ -122,6 +126,7 @@ pub fn start(
     let comparing = Comparing {
         // Routes that cover the same paths were refused before.
         comparer: Comparer::new(config.judge.rules.clone())?,
+        rules,
         learnt,
         thresholds: config.judge.thresholds,
         noise: Noise::default(),
@@ -167,7 +172,7 @@ impl Comparing {
                 next = kernel::now() + PUBLISH_EVERY;
             }
             match exchanges.next_within(next.since(now)) {
-                Ok(exchange) => self.take(&exchange, wall, &mut line, &mut compared),
+                Ok(exchange) => self.take(exchange, wall, &mut line, &mut compared),
                 Err(RecvTimeoutError::Timeout) => {}
                 Err(RecvTimeoutError::Disconnected) => break,
             }
@@ -176,9 +181,11 @@ impl Comparing {
         self.publish(&mut compared);
     }
 
-    fn take(&mut self, exchange: &Exchange, wall: Wall, line: &mut Vec<u8>, to: &mut Compared) {
-        let comparison = self.comparer.compare(exchange, &self.noise);
-        to.add(exchange, &comparison);
+    fn take(&mut self, mut exchange: Exchange, wall: Wall, line: &mut Vec<u8>, to: &mut Compared) {
+        let mut comparison = self.comparer.compare(&exchange, &self.noise);
+        // Nothing that is to be masked leaves this function, whoever looks.
+        self.rules.mask(&mut exchange, &mut comparison, &self.comparer);
+        to.add(&exchange, &comparison);
         let Some(report) = &mut self.report else { return };
         if !report.pick.take(comparison.verdict) {
             to.left_out += 1;
@@ -186,7 +193,10 @@ impl Comparing {
         }
         report.writer.offer(|| {
             line.clear();
-            if let Err(error) = jsonl::write(line, wall, exchange, &comparison, report.bodies) {
+            let id = self.rules.request_id(&exchange);
+            let written =
+                jsonl::write(line, wall, &exchange, &comparison, id.as_deref(), report.bodies);
+            if let Err(error) = written {
                 // Writing to memory does not fail, and every value of ours has its JSON.
                 debug_assert!(false, "{error}");
             }
