@@ -27,13 +27,6 @@ impl BodyDraft {
         }
     }
 
-    /// Of these octets.
-    pub fn of(limits: &Limits, octets: &[u8]) -> Self {
-        let mut body = Self::new(limits);
-        body.push(octets);
-        body
-    }
-
     /// The next octets.
     pub fn push(&mut self, octets: &[u8]) {
         self.len += octets.len() as u64;

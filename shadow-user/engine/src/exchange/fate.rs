@@ -2,18 +2,13 @@
 
 use std::collections::VecDeque;
 
-/// How a request was edited.
-#[derive(Clone, Debug, Eq, PartialEq)]
+/// What an editor of requests does with one.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Fate {
-    /// It was left out: production alone answers it, and it is no exchange of the mirror.
+    /// It is left out: production alone answers it, and it is no exchange of the mirror.
     LeftOut,
-    /// It was sent in this form.
-    Sent {
-        /// The head that was sent, its empty line included, where it is another.
-        head: Option<Box<[u8]>>,
-        /// The body that was sent, transfer coding removed, where it is another.
-        body: Option<Vec<u8>>,
-    },
+    /// It is sent, in whatever form.
+    Sent,
 }
 
 /// What became of the requests that are read next.
@@ -35,12 +30,6 @@ impl Fates {
 
     /// Heap octets.
     pub fn memory(&self) -> usize {
-        let octets = |fate: &Fate| match fate {
-            Fate::LeftOut => 0,
-            Fate::Sent { head, body } => {
-                head.as_ref().map_or(0, |head| head.len()) + body.as_ref().map_or(0, Vec::capacity)
-            }
-        };
-        self.0.capacity() * size_of::<Fate>() + self.0.iter().map(octets).sum::<usize>()
+        self.0.capacity() * size_of::<Fate>()
     }
 }

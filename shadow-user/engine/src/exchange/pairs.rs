@@ -136,17 +136,6 @@ impl Pairs {
         self.next - 1
     }
 
-    /// The request was sent in another form than it came.
-    pub fn reshape(&mut self, ordinal: u64, method: Box<str>, target: Box<str>, head: Head) {
-        let Some(pending) = self.find(ordinal).and_then(|at| self.waiting.get_mut(at)) else {
-            return;
-        };
-        self.octets -= of_request(&pending.request);
-        let request = &mut pending.request;
-        (request.method, request.target, request.head) = (method, target, head);
-        self.octets += of_request(&pending.request);
-    }
-
     /// The request's last octet was seen.
     pub fn whole(&mut self, ordinal: u64, body: Body) {
         let Some(at) = self.find(ordinal) else { return };

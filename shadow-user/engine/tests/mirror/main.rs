@@ -7,6 +7,7 @@
 #![expect(clippy::unwrap_used, reason = "a test says so by failing")]
 
 mod answers;
+mod rules;
 mod script;
 mod stack;
 mod world;

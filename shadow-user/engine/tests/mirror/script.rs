@@ -107,7 +107,7 @@ impl Framing {
             Self::Http1 => {
                 let head = bytes.windows(4).position(|window| window == b"\r\n\r\n")? + 4;
                 let text = std::str::from_utf8(&bytes[..head]).unwrap();
-                let answer = text.strip_prefix("POST /").unwrap().split([' ', '?']).next().unwrap();
+                let answer = text.strip_prefix("POST /").unwrap().split(' ').next().unwrap();
                 let body = text.split("Content-Length: ").nth(1).unwrap();
                 let body = body.split('\r').next().unwrap();
                 let len = head + body.parse::<usize>().unwrap();

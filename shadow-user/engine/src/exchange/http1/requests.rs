@@ -24,17 +24,13 @@ pub(super) struct RequestDraft {
     h2c: bool,
     head: Option<Box<[u8]>>,
     body: BodyDraft,
-    /// What was sent instead of the body.
-    instead: Option<BodyDraft>,
     /// Whether it is sent is known only when it is whole: what its response will be like.
     open: Option<Method>,
 }
 
 impl RequestDraft {
     pub fn memory(&self) -> usize {
-        self.head.as_deref().map_or(0, <[u8]>::len)
-            + self.body.memory()
-            + self.instead.as_ref().map_or(0, BodyDraft::memory)
+        self.head.as_deref().map_or(0, <[u8]>::len) + self.body.memory()
     }
 }
 
@@ -57,7 +53,6 @@ impl Asking<'_> {
             h2c: false,
             head: None,
             body: BodyDraft::new(limits),
-            instead: None,
             open: None,
         })
     }
@@ -98,11 +93,7 @@ impl Asking<'_> {
         let fate = self.pairs.fates.as_mut().map(Fates::pop);
         self.draft().h2c = upgrade && asks_for_http2(&head);
         let ordinal = match fate {
-            None => self.open(head),
-            Some(Some(Fate::Sent { head: sent, body })) => {
-                self.replace_body(body);
-                self.open(sent.unwrap_or(head))
-            }
+            None | Some(Some(Fate::Sent)) => self.open(head),
             Some(None) => {
                 self.draft().open = Some(method);
                 self.open(head)
@@ -132,28 +123,17 @@ impl Asking<'_> {
 
     fn ended(&mut self, offset: u64) {
         let Some(draft) = self.draft.take() else { return };
-        let RequestDraft { ordinal: Some(ordinal), mut body, instead, h2c, open, .. } = draft
-        else {
-            return;
-        };
+        let RequestDraft { ordinal: Some(ordinal), body, h2c, open, .. } = draft else { return };
         if let Some(method) = open {
-            let fate = self.pairs.fates.as_mut().and_then(Fates::pop);
-            let Some(Fate::Sent { head, body: sent }) = fate else {
+            if self.pairs.fates.as_mut().and_then(Fates::pop) != Some(Fate::Sent) {
                 self.legs[Leg::Shadow.index()].next.leave_out(ordinal);
                 self.pairs.withdraw(ordinal);
                 return;
-            };
-            if let Some(head) = head {
-                let (method, target) = request_line(&head);
-                self.pairs.reshape(ordinal, method, target, Head::Http1(head));
             }
             self.expect(Leg::Shadow, method);
-            if let Some(sent) = sent {
-                body = BodyDraft::of(&self.pairs.limits, &sent);
-            }
         }
         self.upgrade.asked = h2c.then_some((ordinal, offset));
-        self.pairs.whole(ordinal, instead.unwrap_or(body).finish());
+        self.pairs.whole(ordinal, body.finish());
     }
 
     /// The leg will answer a request.
@@ -167,12 +147,6 @@ impl Asking<'_> {
             answers.give_up();
             self.pairs.end(leg, Unpaired::Shed);
         }
-    }
-
-    /// The body was sent in another form, which is known already.
-    fn replace_body(&mut self, body: Option<Vec<u8>>) {
-        let instead = body.map(|body| BodyDraft::of(&self.pairs.limits, &body));
-        self.draft().instead = instead;
     }
 
     fn open(&mut self, head: Box<[u8]>) -> u64 {

@@ -8,6 +8,8 @@
 mod address;
 mod offsets;
 mod piece;
+#[cfg(test)]
+mod tests;
 
 use std::collections::VecDeque;
 use std::net::SocketAddr;
@@ -52,6 +54,9 @@ enum Mode {
     Held(Held),
     /// In the body of a request that is sent: they go as they are.
     Passing,
+    /// In the trailer section of one, which begins here: it goes without its fields, since nobody has
+    /// masked them.
+    Trailing(u64),
     /// In a request that is left out, or in the tunnel behind it.
     LeavingOut(LeftOut),
     /// In the body of a request that is sent only when all of it is there.

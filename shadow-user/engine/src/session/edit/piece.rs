@@ -17,6 +17,8 @@ pub(crate) struct Editing<'a> {
     captured_at: Instant,
     /// What was decided on the request whose head was read last.
     decision: Decision,
+    /// Octets of the trailer section in the piece.
+    trailers: u64,
     write: &'a mut dyn FnMut(&[u8]),
     tally: &'a mut Tally<LeftOut>,
 }
@@ -31,7 +33,15 @@ impl<'a> Editing<'a> {
         write: &'a mut dyn FnMut(&[u8]),
         tally: &'a mut Tally<LeftOut>,
     ) -> Self {
-        Self { editor, rest: piece, captured_at, decision: Decision::Sent, write, tally }
+        Self {
+            editor,
+            rest: piece,
+            captured_at,
+            decision: Decision::Sent,
+            trailers: 0,
+            write,
+            tally,
+        }
     }
 
     /// A request begins at `offset`.
@@ -58,12 +68,12 @@ impl<'a> Editing<'a> {
             Verdict::Send { head: Cow::Borrowed(head) } if self.editor.line.is_none() => {
                 (self.write)(head);
                 self.editor.mode = Mode::Passing;
-                self.decide(|| Fate::Sent { head: None, body: None });
+                self.decide(Fate::Sent);
                 Decision::Sent
             }
             Verdict::Send { head } => {
                 self.editor.mode = Mode::Passing;
-                self.send(at, len, head.into_owned(), None);
+                self.send(at, len, head.into_owned(), &[]);
                 Decision::Sent
             }
             Verdict::Collect { plan, limit } => {
@@ -94,15 +104,28 @@ impl<'a> Editing<'a> {
         Some(LeftOut::Unmaskable)
     }
 
+    /// The next octets of its trailer section, with which it ends.
+    pub(crate) fn trailers(&mut self, octets: &[u8]) {
+        if matches!(self.editor.mode, Mode::Passing) && self.editor.rules.masks() {
+            self.trailers += octets.len() as u64;
+        }
+    }
+
     /// The request ends at `offset`; behind it there may be a tunnel.
     pub(crate) fn ended(&mut self, offset: u64, may_tunnel: bool) -> Decision {
+        self.read_to_trailers(offset);
         self.read_to(offset);
         let decision = match std::mem::take(&mut self.editor.mode) {
+            Mode::Trailing(at) => {
+                (self.write)(b"\r\n");
+                self.editor.offsets.replace(at, offset - at, 2);
+                Decision::Sent
+            }
             Mode::Collecting(collected) => {
                 let Collected { at, plan, body, .. } = collected;
                 match self.editor.rules.mask_body(&plan, &body) {
                     Ok(body) => {
-                        self.send(at, offset - at, plan.head(body.len()), Some(body));
+                        self.send(at, offset - at, plan.head(body.len()), &body);
                         Decision::Sent
                     }
                     Err(_) => self.leave_out(at, LeftOut::Unmaskable),
@@ -141,7 +164,9 @@ impl<'a> Editing<'a> {
     pub(crate) fn unread(&mut self) {
         let passes = self.editor.passes_unread();
         self.editor.mode = match std::mem::take(&mut self.editor.mode) {
-            Mode::LeavingOut(_) | Mode::Collecting(_) | Mode::Refused => Mode::Refused,
+            Mode::LeavingOut(_) | Mode::Collecting(_) | Mode::Trailing(_) | Mode::Refused => {
+                Mode::Refused
+            }
             _ if !passes => Mode::Refused,
             mode => {
                 if let Mode::Held(held) = mode {
@@ -154,6 +179,7 @@ impl<'a> Editing<'a> {
 
     /// The rest of the piece goes where it belongs.
     pub(crate) fn finish(mut self) {
+        self.read_to_trailers(self.editor.seen + self.rest.len() as u64);
         self.read_to(u64::MAX);
     }
 
@@ -163,7 +189,9 @@ impl<'a> Editing<'a> {
             Mode::Held(Held { at, behind: Some(reason), .. }) => self.file(at, reason),
             Mode::Held(held) if self.editor.passes_unread() => (self.write)(&held.octets),
             Mode::Held(Held { at, .. }) => self.file(at, LeftOut::Unmaskable),
-            Mode::Collecting(collected) => self.file(collected.at, LeftOut::Unmaskable),
+            Mode::Collecting(Collected { at, .. }) | Mode::Trailing(at) => {
+                self.file(at, LeftOut::Unmaskable);
+            }
             mode => self.editor.mode = mode,
         }
     }
@@ -184,10 +212,19 @@ impl<'a> Editing<'a> {
                 *left_out += octets.len() as u64;
                 self.tally.add(*reason, octets.len() as u64);
             }
-            Mode::Held(_) | Mode::Collecting(_) | Mode::Refused => {}
+            Mode::Held(_) | Mode::Collecting(_) | Mode::Trailing(_) | Mode::Refused => {}
         }
         *seen += octets.len() as u64;
         self.rest = rest;
+    }
+
+    /// Reads on to where the trailer section begins that stands before `offset`.
+    fn read_to_trailers(&mut self, offset: u64) {
+        if self.trailers != 0 {
+            self.read_to(offset - self.trailers);
+            self.editor.mode = Mode::Trailing(self.editor.seen);
+            self.trailers = 0;
+        }
     }
 
     /// Keeps back what follows from `offset` on, to which has been read.
@@ -196,26 +233,22 @@ impl<'a> Editing<'a> {
         self.editor.mode = Mode::Held(Held { at, since, octets: Vec::new(), behind });
     }
 
-    /// Sends a head, and a body where it is there, in the place of `removed` octets from `at` on.
-    fn send(&mut self, at: u64, removed: u64, mut head: Vec<u8>, body: Option<Vec<u8>>) {
+    /// Sends a head, and as much of a body as is there, in the place of `removed` octets from `at` on.
+    fn send(&mut self, at: u64, removed: u64, mut head: Vec<u8>, body: &[u8]) {
         if let Some(line) = &self.editor.line {
             address::add_line(&mut head, line);
         }
         (self.write)(&head);
-        let mut len = head.len();
-        if let Some(body) = &body {
-            (self.write)(body);
-            len += body.len();
-        }
-        self.editor.offsets.replace(at, removed, len as u64);
-        self.decide(|| Fate::Sent { head: Some(head.into()), body });
+        (self.write)(body);
+        self.editor.offsets.replace(at, removed, (head.len() + body.len()) as u64);
+        self.decide(Fate::Sent);
     }
 
     /// Leaves the present request out, which began at `at`.
     fn leave_out(&mut self, at: u64, reason: LeftOut) -> Decision {
         self.file(at, reason);
         self.editor.mode = Mode::LeavingOut(reason);
-        self.decide(|| Fate::LeftOut);
+        self.decide(Fate::LeftOut);
         Decision::LeftOut(reason)
     }
 
@@ -227,9 +260,9 @@ impl<'a> Editing<'a> {
         self.tally.add(reason, len);
     }
 
-    fn decide(&mut self, fate: impl FnOnce() -> Fate) {
+    fn decide(&mut self, fate: Fate) {
         if let Some(fates) = &mut self.editor.fates {
-            fates.push_back(fate());
+            fates.push_back(fate);
         }
     }
 }

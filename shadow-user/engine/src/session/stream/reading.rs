@@ -142,4 +142,10 @@ impl Visitor<RequestEvent> for Reading<'_, '_> {
             self.http.leave_out();
         }
     }
+
+    fn trailers(&mut self, octets: &[u8]) {
+        if let Some(edit) = &mut self.edit {
+            edit.trailers(octets);
+        }
+    }
 }
