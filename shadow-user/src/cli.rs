@@ -174,8 +174,12 @@ pub struct MirrorArgs {
     #[serde(deserialize_with = "one_or_many")]
     pub mask_form: Vec<Text>,
 
-    /// Mask values in JSON bodies, as $.user.email or $.items[*].card=remove; may be repeated
-    #[arg(long, value_name = "PATH[=HOW]")]
+    /// Masks values in JSON bodies.
+    #[arg(
+        long,
+        value_name = "PATH[=HOW]",
+        help = "Mask values in JSON bodies, as $.user.email or $.items[*].card=remove; may be repeated"
+    )]
     #[serde(deserialize_with = "one_or_many")]
     pub mask_json: Vec<Text>,
 

@@ -233,3 +233,6 @@ impl Thread {
         self.seen.load_full()
     }
 }
+
+#[cfg(test)]
+mod tests;

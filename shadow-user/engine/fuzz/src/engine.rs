@@ -23,7 +23,7 @@ const EDITED: [(&str, &str); 5] = [
         "POST /a HTTP/1.1\r\nContent-Type: a/b\r\nContent-Length: 7\r\n\r\nbodybod",
         "POST /a HTTP/1.1\r\nContent-Type: a/b\r\nContent-Length: 7\r\nX-Shadow: 1\r\n\r\nbodybod",
     ),
-    ("GET /skip HTTP/1.1\r\nHost: b\r\n\r\n", ""),
+    ("POST /skip HTTP/1.1\r\nContent-Length: 9\r\n\r\nleave out", ""),
     (
         "POST /b HTTP/1.1\r\nContent-Type: application/json\r\nTransfer-Encoding: chunked\r\n\r\n8\r\n{\"a\":\"se\r\n6\r\ncret\"}\r\n0\r\n\r\n",
         "POST /b HTTP/1.1\r\nContent-Type: application/json\r\nX-Shadow: 1\r\nContent-Length: 9\r\n\r\n{\"a\":\"M\"}",

@@ -94,6 +94,7 @@ fn what_is_no_head_passes_only_where_nothing_must_be_understood() {
         for head in [
             &b"\x16\x03\x01"[..],
             b"GET / HTTP/1.1\r\nA: b",
+            b"\r\nGET / HTTP/1.1\r\nCookie: b\r\n\r\n",
             b"GET / HTTP/1.1\r\nA: b\r\n c\r\n\r\n",
         ] {
             assert_eq!(rules.judge(head, &context()), Verdict::Unmaskable(Unmaskable::Head));

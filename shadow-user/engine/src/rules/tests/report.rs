@@ -189,7 +189,8 @@ fn what_cannot_be_masked_is_not_shown() {
     assert!(!String::from_utf8_lossy(head).contains("Encoding"), "it is decoded");
     assert!(exchange_.shadow.unwrap().body.kept.is_empty());
 
-    let mut odd = exchange(response("", b""), response("", b""));
+    let mut odd =
+        exchange(response("", format!("{{\"email\":\"{TOKEN}\"}}").as_bytes()), response("", b""));
     odd.request.head = Head::Http1(format!("{TOKEN}\0").into_bytes().into());
     odd.request.target = TOKEN.into();
     odd.production.as_mut().unwrap().head =
