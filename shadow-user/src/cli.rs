@@ -1,13 +1,21 @@
 //! The command line. Values are kept as text here: `config` looks into them, so
 //! that a flag and a field of the file are refused in the same words.
 
+mod choice;
+mod verbs;
+
 use std::path::PathBuf;
 
 use clap::error::ErrorKind;
-use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum};
+use clap::{ArgAction, Args, Parser, Subcommand};
 use serde::Deserialize;
 
 use crate::setting::{Text, one_or_many};
+
+pub use choice::{ClientAddress, Compare, GateAction, Live, LogFormat, Mark, Pace};
+pub use verbs::{
+    CtlArgs, CtlCommand, GuardCommand, GuardRemoveArgs, RouteAddArgs, RouteCommand, RouteDelArgs,
+};
 
 /// Mirrors live TCP traffic of this host to a shadow server.
 #[derive(Debug, Parser)]
@@ -33,117 +41,6 @@ pub enum Command {
     Guard(GuardCommand),
     /// Look at a running mirror, pause it, or change its settings
     Ctl(CtlArgs),
-}
-
-/// The verbs of `route`.
-#[derive(Debug, Subcommand)]
-pub enum RouteCommand {
-    /// Send the replies of a port to the mirror's host; may be run again
-    Add(RouteAddArgs),
-    /// Print what was set, and whether the kernel still has it
-    Show,
-    /// Undo what was set: all of it, or what the flags select
-    Del(RouteDelArgs),
-}
-
-/// The flags of `route add`.
-#[derive(Args, Clone, Debug)]
-pub struct RouteAddArgs {
-    /// The mirror host's address, on a network that it shares with this host
-    #[arg(long, value_name = "ADDR")]
-    pub via: Option<Text>,
-
-    /// TCP port of the service on this host; may be repeated
-    #[arg(long, value_name = "PORT")]
-    pub port: Vec<Text>,
-
-    /// Only replies to these clients; may be repeated [default: replies to everyone]
-    #[arg(long, value_name = "CIDR")]
-    pub client_net: Vec<Text>,
-
-    /// Where the reverse path filter would drop packets with clients' addresses, make it loose: on
-    /// the interface toward --via, or on the named one; may be repeated
-    #[arg(long, num_args = 0..=1, require_equals = true, default_missing_value = "", value_name = "IFACE")]
-    pub fix_rp_filter: Vec<Text>,
-}
-
-/// The flags of `route del`.
-#[derive(Args, Clone, Debug)]
-pub struct RouteDelArgs {
-    /// Only what goes to this mirror host
-    #[arg(long, value_name = "ADDR")]
-    pub via: Option<Text>,
-
-    /// Only the replies of this port; may be repeated
-    #[arg(long, value_name = "PORT")]
-    pub port: Vec<Text>,
-
-    /// Only what was given with this network; may be repeated
-    #[arg(long, value_name = "CIDR")]
-    pub client_net: Vec<Text>,
-}
-
-/// The verbs of `guard`.
-#[derive(Clone, Debug, Subcommand)]
-pub enum GuardCommand {
-    /// List every pinned guard of this network namespace
-    Show,
-    /// Take down guards whose daemon has ended
-    Remove(GuardRemoveArgs),
-}
-
-/// The flags of `guard remove`.
-#[derive(Args, Clone, Debug, Default)]
-pub struct GuardRemoveArgs {
-    /// Only those on this interface
-    #[arg(long, value_name = "NAME", conflicts_with = "all")]
-    pub iface: Option<String>,
-
-    /// Those on every interface: the default
-    #[arg(long)]
-    pub all: bool,
-}
-
-/// The flags and verbs of `ctl`.
-#[derive(Args, Clone, Debug)]
-pub struct CtlArgs {
-    /// The mirror's --control [default: the only mirror of this network namespace]
-    #[arg(long, value_name = "PATH", global = true)]
-    pub control: Option<PathBuf>,
-
-    /// What to do.
-    #[command(subcommand)]
-    pub command: CtlCommand,
-}
-
-/// The verbs of `ctl`.
-#[derive(Clone, Debug, Subcommand)]
-pub enum CtlCommand {
-    /// How the mirror fares: where it stands, its settings, its main figures
-    Status {
-        /// Everything, as JSON
-        #[arg(long)]
-        json: bool,
-    },
-    /// Begin no more flows; open ones go on
-    Pause,
-    /// Begin flows again
-    Resume,
-    /// Print every setting that can be changed, as JSON
-    Get,
-    /// Change a setting: flows that begin from now on follow it
-    Set {
-        /// sample, client or exclude-client
-        name: String,
-
-        /// What to set.
-        #[arg(
-            value_name = "VALUE",
-            help = "Of sample a share, as 5%; of a list add, remove or to with networks or @FILE, as \
-                    add 203.0.113.0/24"
-        )]
-        to: Vec<String>,
-    },
 }
 
 /// The flags of `mirror`, which are also the fields of its file.
@@ -226,6 +123,118 @@ pub struct MirrorArgs {
     /// Write the summary here at exit (JSON)
     #[arg(long, value_name = "FILE")]
     pub summary: Option<Text>,
+
+    /// Send only HTTP/1 requests with one of these methods, as GET,HEAD; may be repeated
+    #[arg(long, value_name = "METHODS")]
+    #[serde(deserialize_with = "one_or_many")]
+    pub method: Vec<Text>,
+
+    /// Send only requests with safe methods: GET, HEAD and OPTIONS
+    #[arg(long, num_args = 0..=1, require_equals = true, default_missing_value = "true", value_name = "BOOL")]
+    pub safe_methods: Option<Text>,
+
+    /// Send only requests whose path matches this, or another --path
+    #[arg(long, value_name = "REGEX")]
+    #[serde(deserialize_with = "one_or_many")]
+    pub path: Vec<Text>,
+
+    /// Leave out requests whose path matches this; may be repeated
+    #[arg(long, value_name = "REGEX")]
+    #[serde(deserialize_with = "one_or_many")]
+    pub exclude_path: Vec<Text>,
+
+    /// Send only requests with a header line that matches; with several, each of them
+    #[arg(long, value_name = "NAME=REGEX")]
+    #[serde(deserialize_with = "one_or_many")]
+    pub header: Vec<Text>,
+
+    /// Leave out requests with a header line that matches; may be repeated
+    #[arg(long, value_name = "NAME=REGEX")]
+    #[serde(deserialize_with = "one_or_many")]
+    pub exclude_header: Vec<Text>,
+
+    /// Send only requests for which this holds.
+    #[arg(
+        long,
+        value_name = "EXPR",
+        help = "Send only requests for which this holds, as: method = GET and not path ~ '^/admin/'; \
+                with several, all of them"
+    )]
+    #[serde(deserialize_with = "one_or_many")]
+    pub filter: Vec<Text>,
+
+    /// Rewrites paths.
+    #[arg(
+        long,
+        value_name = "REGEX => TEMPLATE",
+        help = "Rewrite paths of requests, as '^/v1/(.*) => /v2/$1'; of several the first that matches"
+    )]
+    #[serde(deserialize_with = "one_or_many")]
+    pub rewrite_path: Vec<Text>,
+
+    /// Ask the shadow for this host
+    #[arg(long, value_name = "HOST[:PORT]")]
+    pub set_host: Option<Text>,
+
+    /// Ask the shadow for the client's host with this behind it, before the port
+    #[arg(long, value_name = "SUFFIX", allow_hyphen_values = true)]
+    pub host_suffix: Option<Text>,
+
+    /// Set a header line of requests, in place of the client's; may be repeated
+    #[arg(long, value_name = "NAME: VALUE")]
+    #[serde(deserialize_with = "one_or_many")]
+    pub set_header: Vec<Text>,
+
+    /// Remove a header line from requests; may be repeated
+    #[arg(long, value_name = "NAME")]
+    #[serde(deserialize_with = "one_or_many")]
+    pub remove_header: Vec<Text>,
+
+    /// Give requests a correlation id in this header line, where clients gave none
+    #[arg(long, value_name = "NAME")]
+    pub request_id_header: Option<Text>,
+
+    /// Mark requests as mirrored: header (X-Shadowtap: mirror) or baggage (synthetic_request=true)
+    #[arg(long, num_args = 0..=1, require_equals = true, default_missing_value = "header", value_name = "HOW")]
+    pub mark: Option<Text>,
+
+    /// Masks header lines.
+    #[arg(
+        long,
+        value_name = "NAME[=HOW]",
+        help = "Mask a header line, in what is sent and reported: hash (keyed), remove, or a text to \
+                stand in its place [default: hash]; may be repeated"
+    )]
+    #[serde(deserialize_with = "one_or_many")]
+    pub mask_header: Vec<Text>,
+
+    /// Mask a parameter of queries; may be repeated
+    #[arg(long, value_name = "NAME[=HOW]")]
+    #[serde(deserialize_with = "one_or_many")]
+    pub mask_query: Vec<Text>,
+
+    /// Mask a parameter of URL-encoded forms; may be repeated
+    #[arg(long, value_name = "NAME[=HOW]")]
+    #[serde(deserialize_with = "one_or_many")]
+    pub mask_form: Vec<Text>,
+
+    /// Masks values in JSON bodies.
+    #[arg(
+        long,
+        value_name = "PATH[=HOW]",
+        help = "Mask values in JSON bodies, as $.user.email or $.items[*].card=remove; may be repeated"
+    )]
+    #[serde(deserialize_with = "one_or_many")]
+    pub mask_json: Vec<Text>,
+
+    /// Mask what matches in any body, as '[0-9]{16} => CARD'; may be repeated
+    #[arg(long, value_name = "REGEX => TEXT")]
+    #[serde(deserialize_with = "one_or_many")]
+    pub mask_regex: Vec<Text>,
+
+    /// Longest body that is masked; requests with longer ones are not sent [default: 1MiB]
+    #[arg(long, value_name = "SIZE")]
+    pub mask_limit: Option<Text>,
 
     /// What is not compared.
     #[arg(
@@ -375,66 +384,6 @@ pub struct MirrorArgs {
     /// Log each step of the start, and every bucket that grows with its reason
     #[arg(short, long, action = ArgAction::Count)]
     pub verbose: u8,
-}
-
-/// How the shadow's application learns the client's address.
-#[derive(Clone, Copy, Debug, Eq, PartialEq, ValueEnum)]
-pub enum ClientAddress {
-    /// Not at all, or from the packets where they carry it.
-    None,
-    /// From the PROXY protocol's header, version 2, before the stream.
-    ProxyProtocolV2,
-    /// From a header line that is added to every HTTP/1 request.
-    XForwardedFor,
-}
-
-/// What happens to data that waited for the shadow's answer too long.
-#[derive(Clone, Copy, Debug, Eq, PartialEq, ValueEnum)]
-pub enum GateAction {
-    /// The session is reset and counted.
-    Abort,
-    /// The data goes out, counted.
-    Send,
-}
-
-/// How much of production's answers and the shadow's is compared.
-#[derive(Clone, Copy, Debug, Eq, PartialEq, ValueEnum)]
-pub enum Compare {
-    /// Nothing: production's answers are not captured.
-    Off,
-    /// Heads, and how long bodies are.
-    Status,
-    /// Whole answers.
-    Body,
-}
-
-/// When released data goes out.
-#[derive(Clone, Copy, Debug, Eq, PartialEq, ValueEnum)]
-pub enum Pace {
-    /// With the distances in time that were captured.
-    AsCaptured,
-    /// As soon as possible.
-    Off,
-}
-
-/// How progress is shown.
-#[derive(Clone, Copy, Debug, Eq, PartialEq, ValueEnum)]
-pub enum Live {
-    /// A view when standard output is a terminal, else lines.
-    Auto,
-    /// One line each second.
-    Lines,
-    /// Nothing until the summary.
-    Off,
-}
-
-/// The form of the log.
-#[derive(Clone, Copy, Debug, Eq, PartialEq, ValueEnum)]
-pub enum LogFormat {
-    /// For people.
-    Text,
-    /// One JSON object per line.
-    Json,
 }
 
 /// clap's message as one line: its first paragraph, without the usage below it.

@@ -12,7 +12,7 @@ use anyhow::Context as _;
 use shadow_common::{GuardRule, ShadowKey};
 use shadow_engine::compare::Learnt;
 use shadow_engine::exchange::{Depth, Limits};
-use shadow_engine::{ClientAddress, Engine, EngineConfig, Source};
+use shadow_engine::{ClientAddress, Engine, EngineConfig, Secret, Source};
 
 use crate::announce::Announcer;
 use crate::check;
@@ -86,9 +86,16 @@ async fn mirror(config: &Config) -> anyhow::Result<()> {
     let announcing =
         announcer.map(|mut announcer| tokio::spawn(async move { announcer.run().await }));
     let kernel_log = programs.take_log(::log::logger());
+    // One for all, so that a value has the same mask everywhere.
+    let secret = secret()?;
+    let rules = Arc::new(config.rules.clone().with_secret(secret));
     let shadows = plan.ways.iter().map(|way| {
-        let engine = Engine::new(engine_config(config, way, plan.ways.len())?);
-        Ok(Shadow::new(&way.setting.text, way.role, engine)?)
+        let config = EngineConfig {
+            rules: Arc::clone(&rules),
+            memory_limit: config.flow_memory / plan.ways.len(),
+            ..engine_config(config, way, secret)
+        };
+        Ok(Shadow::new(&way.setting.text, way.role, Engine::new(config))?)
     });
     let shadows = Shadows::new(shadows.collect::<anyhow::Result<_>>()?);
     let published = Published::default();
@@ -99,7 +106,7 @@ async fn mirror(config: &Config) -> anyhow::Result<()> {
     let seen = Arc::clone(&published);
     let worker = Worker::new(programs, shadows, pinning, receiver, sender, settings, seen)?;
     // It ends with the worker, which has the other end.
-    let comparing = compare::start(config, learnt, report, exchanges)?;
+    let comparing = compare::start(config, rules, learnt, report, exchanges)?;
     announce(config, &plan);
     let guards: Vec<_> = plan.guards.iter().map(|guard| guard.name.as_str()).collect();
     let guards = guards.join(", ");
@@ -197,11 +204,14 @@ fn rule(config: &Config, way: &Way) -> (ShadowKey, GuardRule) {
     guard_rule(config, way.shadow, way.route.source)
 }
 
-/// For one of so many engines.
-fn engine_config(config: &Config, way: &Way, engines: usize) -> anyhow::Result<EngineConfig> {
-    let mut secret = [0; 16];
+fn secret() -> anyhow::Result<Secret> {
+    let mut secret = Secret::default();
     getrandom::fill(&mut secret).context("the kernel gives no random numbers")?;
-    Ok(EngineConfig {
+    Ok(secret)
+}
+
+fn engine_config(config: &Config, way: &Way, secret: Secret) -> EngineConfig {
+    EngineConfig {
         source: match config.source.value {
             SourceMode::Own => {
                 Source::Own { address: way.route.source, ports: config.source_ports.value.clone() }
@@ -215,7 +225,6 @@ fn engine_config(config: &Config, way: &Way, engines: usize) -> anyhow::Result<E
             cli::ClientAddress::XForwardedFor => ClientAddress::XForwardedFor,
         },
         path_mtu: way.path_mtu,
-        memory_limit: config.flow_memory / engines,
         max_flows: config.max_flows,
         gate_timeout: config.gate_timeout,
         gate_action: match config.gate_action {
@@ -237,7 +246,7 @@ fn engine_config(config: &Config, way: &Way, engines: usize) -> anyhow::Result<E
             ..Limits::default()
         },
         ..EngineConfig::new(way.shadow, way.route.source, secret)
-    })
+    }
 }
 
 fn announce(config: &Config, plan: &Plan) {

@@ -78,7 +78,7 @@ fn lines() -> Vec<Value> {
     let lines = exchanges.iter().map(|exchange| {
         let mut line = Vec::new();
         let wall = Wall::since(SystemTime::UNIX_EPOCH);
-        write(&mut line, wall, exchange, &comparison(), true).expect("a line");
+        write(&mut line, wall, exchange, &comparison(), Some("4bf92f"), true).expect("a line");
         serde_json::from_slice(&line).expect("JSON")
     });
     lines.collect()

@@ -111,6 +111,18 @@ counters! {
         Superseded = "superseded",
         /// The mirror was stopped in the middle of a message, or the drain's grace ended.
         Stopped = "stopped",
+        /// The stream is not HTTP/1, so that it can neither be filtered nor masked.
+        Unmaskable = "unmaskable",
+    }
+}
+
+counters! {
+    /// Why a request was left out of its flow's mirror.
+    LeftOut {
+        /// The filters do not choose it.
+        Filtered = "filtered",
+        /// It cannot be masked within its bounds, so it must not be sent.
+        Unmaskable = "unmaskable",
     }
 }
 
@@ -253,6 +265,9 @@ pub struct FlowBooks {
     pub skipped: Tally<Skipped>,
     /// Flows whose session was reset.
     pub aborted: Tally<Aborted>,
+    /// Flows whose requests were to be shaped and that were not HTTP/1, or not all the time: what
+    /// could not be read went as it was.
+    pub unshaped: u64,
 }
 
 impl FlowBooks {
@@ -270,6 +285,8 @@ pub struct ByteBooks {
     pub captured: u64,
     /// Acknowledged by the shadow.
     pub delivered: u64,
+    /// Of requests that were left out.
+    pub skipped: Tally<LeftOut>,
     /// Of flows that ended otherwise.
     pub undelivered: Undelivered,
     /// Octets that the shadow answered.
@@ -280,7 +297,7 @@ impl ByteBooks {
     /// Octets on their way.
     #[must_use]
     pub fn open(&self) -> u64 {
-        self.captured - self.delivered - self.undelivered.total()
+        self.captured - self.delivered - self.skipped.total() - self.undelivered.total()
     }
 }
 
@@ -291,6 +308,8 @@ pub struct RequestBooks {
     pub seen: u64,
     /// Requests whose last byte the shadow acknowledged.
     pub delivered: u64,
+    /// Requests that were left out.
+    pub skipped: Tally<LeftOut>,
     /// Requests of flows that ended otherwise.
     pub undelivered: Undelivered,
     /// Requests to which the shadow gave a whole final response.
@@ -303,7 +322,7 @@ impl RequestBooks {
     /// Requests on their way.
     #[must_use]
     pub fn open(&self) -> u64 {
-        self.seen - self.delivered - self.undelivered.total()
+        self.seen - self.delivered - self.skipped.total() - self.undelivered.total()
     }
 
     /// Delivered requests that wait for their answer.
@@ -414,8 +433,9 @@ impl Books {
     pub fn check(&self, drained: bool) -> Result<(), Imbalance> {
         let Self { packets, replies, flows, bytes, requests, .. } = self;
         let flows_ended = flows.mirrored + flows.skipped.total() + flows.aborted.total();
-        let bytes_ended = bytes.delivered + bytes.undelivered.total();
-        let requests_ended = requests.delivered + requests.undelivered.total();
+        let bytes_ended = bytes.delivered + bytes.skipped.total() + bytes.undelivered.total();
+        let requests_ended =
+            requests.delivered + requests.skipped.total() + requests.undelivered.total();
         let answers = requests.answered + requests.unanswered.total();
         equal(
             "packets.captured = packets.used + packets.ignored.*",
@@ -447,12 +467,12 @@ impl Books {
                 flows_ended,
             ),
             (
-                "bytes.captured = bytes.delivered + bytes.undelivered.* + bytes.open",
+                "bytes.captured = bytes.delivered + bytes.skipped.* + bytes.undelivered.* + bytes.open",
                 bytes.captured,
                 bytes_ended,
             ),
             (
-                "requests.seen = requests.delivered + requests.undelivered.* + requests.open",
+                "requests.seen = requests.delivered + requests.skipped.* + requests.undelivered.* + requests.open",
                 requests.seen,
                 requests_ended,
             ),

@@ -1,9 +1,11 @@
 //! What the daemon decides for its engines.
 
 use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
 
 use crate::exchange::Limits;
 use crate::iss::Secret;
+use crate::rules::Rules;
 use crate::sources::Source;
 use crate::time::Duration;
 
@@ -16,6 +18,8 @@ pub struct EngineConfig {
     pub source: Source,
     /// How the shadow's application learns the client's address.
     pub client_address: ClientAddress,
+    /// Which requests are sent, and in what form.
+    pub rules: Arc<Rules>,
     /// Longest IP packet toward the shadow, octets.
     pub path_mtu: u16,
     /// Key of this run for sequence numbers and hash tables.
@@ -85,6 +89,7 @@ impl EngineConfig {
             shadow,
             source: Source::Own { address, ports: 16_384..=32_767 },
             client_address: ClientAddress::default(),
+            rules: Arc::default(),
             path_mtu: 1_500,
             secret,
             memory_limit: 192 << 20,

@@ -16,6 +16,7 @@ pub mod exchange;
 pub mod http;
 mod iss;
 pub mod reassembly;
+pub mod rules;
 pub mod seq;
 mod session;
 mod sources;

@@ -112,6 +112,11 @@ fn compare() {
 }
 
 #[test]
+fn rules() {
+    replay("rules", ROUNDS / 4, checks::rules::check);
+}
+
+#[test]
 fn engine() {
     // Each input is a whole conversation.
     replay("engine", ROUNDS / 10, checks::engine::check);

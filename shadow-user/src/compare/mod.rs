@@ -18,6 +18,7 @@ use shadow_engine::compare::{
     Comparer, Comparison, Learnt, Noise, Tallies, TallyBounds, Thresholds,
 };
 use shadow_engine::exchange::Exchange;
+use shadow_engine::rules::Rules;
 use shadow_engine::time::Instant;
 
 use crate::comparing::Exchanges;
@@ -98,6 +99,8 @@ impl Compared {
 
 struct Comparing {
     comparer: Comparer,
+    /// What is masked in all that is told.
+    rules: Arc<Rules>,
     /// Known from a run of `--learn-noise`.
     learnt: Option<Learnt>,
     /// What waits for the baseline, where there is one.
@@ -121,6 +124,7 @@ pub struct Thread {
 /// When the kernel gives none.
 pub fn start(
     config: &Config,
+    rules: Arc<Rules>,
     learnt: Option<Learnt>,
     report: Option<Report>,
     exchanges: Exchanges,
@@ -129,6 +133,7 @@ pub fn start(
     let comparing = Comparing {
         // Routes that cover the same paths were refused before.
         comparer: Comparer::new(config.judge.rules.clone())?,
+        rules,
         learnt,
         waiting: config.baseline.as_ref().map(|_| Waiting::default()),
         thresholds: config.judge.thresholds,
@@ -182,13 +187,13 @@ impl Comparing {
                         Some(waiting) => waiting.take(exchange, kernel::now()),
                         None => Some(exchange),
                     };
-                    self.take(exchange.as_slice(), wall, &mut line, &mut compared);
+                    self.take(exchange, wall, &mut line, &mut compared);
                 }
                 Ok((Role::Baseline, exchange)) => {
-                    self.take_baseline(&exchange, &mut compared);
                     let waiting = self.waiting.as_mut();
                     let shadows = waiting.map(|waiting| waiting.release(&exchange, kernel::now()));
-                    self.take(&shadows.unwrap_or_default(), wall, &mut line, &mut compared);
+                    self.take_baseline(exchange, &mut compared);
+                    self.take(shadows.unwrap_or_default(), wall, &mut line, &mut compared);
                 }
                 Err(RecvTimeoutError::Timeout) => {}
                 Err(RecvTimeoutError::Disconnected) => break,
@@ -203,19 +208,33 @@ impl Comparing {
     /// Those that have waited for the baseline until `now`.
     fn take_due(&mut self, now: Instant, wall: Wall, line: &mut Vec<u8>, to: &mut Compared) {
         while let Some(exchanges) = self.waiting.as_mut().and_then(|waiting| waiting.pop_due(now)) {
-            self.take(&exchanges, wall, line, to);
+            self.take(exchanges, wall, line, to);
         }
     }
 
-    fn take(&mut self, exchanges: &[Exchange], wall: Wall, line: &mut Vec<u8>, to: &mut Compared) {
+    fn take(
+        &mut self,
+        exchanges: impl IntoIterator<Item = Exchange>,
+        wall: Wall,
+        line: &mut Vec<u8>,
+        to: &mut Compared,
+    ) {
         for exchange in exchanges {
             self.take_one(exchange, wall, line, to);
         }
     }
 
-    fn take_one(&mut self, exchange: &Exchange, wall: Wall, line: &mut Vec<u8>, to: &mut Compared) {
-        let comparison = self.comparer.compare(exchange, &self.noise);
-        to.add(exchange, &comparison);
+    fn take_one(
+        &mut self,
+        mut exchange: Exchange,
+        wall: Wall,
+        line: &mut Vec<u8>,
+        to: &mut Compared,
+    ) {
+        let mut comparison = self.comparer.compare(&exchange, &self.noise);
+        // Nothing that is to be masked leaves this function, whoever looks.
+        self.rules.mask(&mut exchange, &mut comparison, &self.comparer);
+        to.add(&exchange, &comparison);
         let Some(report) = &mut self.report else { return };
         if !report.pick.take(comparison.verdict) {
             to.left_out += 1;
@@ -223,7 +242,10 @@ impl Comparing {
         }
         report.writer.offer(|| {
             line.clear();
-            if let Err(error) = jsonl::write(line, wall, exchange, &comparison, report.bodies) {
+            let id = self.rules.request_id(&exchange);
+            let written =
+                jsonl::write(line, wall, &exchange, &comparison, id.as_deref(), report.bodies);
+            if let Err(error) = written {
                 // Writing to memory does not fail, and every value of ours has its JSON.
                 debug_assert!(false, "{error}");
             }
@@ -233,8 +255,9 @@ impl Comparing {
     }
 
     /// Production beside itself: whatever differs is noise.
-    fn take_baseline(&mut self, exchange: &Exchange, to: &mut Compared) {
-        let comparison = self.comparer.compare(exchange, &Noise::default());
+    fn take_baseline(&mut self, mut exchange: Exchange, to: &mut Compared) {
+        let mut comparison = self.comparer.compare(&exchange, &Noise::default());
+        self.rules.mask(&mut exchange, &mut comparison, &self.comparer);
         to.tallies.record_baseline(&comparison);
         to.tallies.note_noise(&comparison, &self.thresholds, &mut self.noise);
     }
@@ -267,3 +290,6 @@ impl Thread {
         self.seen.load_full()
     }
 }
+
+#[cfg(test)]
+mod tests;

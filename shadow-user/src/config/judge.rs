@@ -89,6 +89,6 @@ impl Judge {
 }
 
 /// What is wrong and the remedy; the setting is named by whoever has it.
-fn parts(error: RuleError) -> (String, String) {
+pub(super) fn parts(error: RuleError) -> (String, String) {
     (error.what, error.remedy)
 }

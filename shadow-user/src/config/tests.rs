@@ -17,17 +17,17 @@ fn flags(line: &str) -> MirrorArgs {
     }
 }
 
-const LEAST: &str = "--iface eth0 --port 80 --shadow 10.0.0.9:8080";
+pub(super) const LEAST: &str = "--iface eth0 --port 80 --shadow 10.0.0.9:8080";
 
-fn load(line: &str) -> Result<Config, Refusal> {
+pub(super) fn load(line: &str) -> Result<Config, Refusal> {
     Config::load(flags(line))
 }
 
-fn refusal(line: &str) -> String {
+pub(super) fn refusal(line: &str) -> String {
     load(line).expect_err("refused").to_string()
 }
 
-fn from_file(file: &str, line: &str) -> Result<Config, String> {
+pub(super) fn from_file(file: &str, line: &str) -> Result<Config, String> {
     let file = parse_file(file)?;
     Config::merge(flags(line), file, Path::new("/etc/s.toml")).map_err(|error| error.to_string())
 }

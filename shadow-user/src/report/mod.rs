@@ -58,8 +58,8 @@ pub fn figures(snapshot: &Snapshot) -> Vec<Figure> {
     packets(&mut list, snapshot);
     replies(&mut list, snapshot);
     responses(&mut list, snapshot);
-    mirrored(&mut list, &snapshot.shadow);
     settings(&mut list, snapshot);
+    mirrored(&mut list, &snapshot.shadow);
     list.level("memory.resident_bytes", "Bytes of the process in memory", snapshot.resident);
     list.push(
         "capture_lag_seconds",
@@ -122,6 +122,11 @@ fn flows(list: &mut List, books: &Books) {
     list.count("flows.mirrored", "Flows that arrived at the shadow whole", flows.mirrored);
     list.reasons("flows.skipped", "Flows that never became a session", flows.skipped.iter());
     list.reasons("flows.aborted", "Flows whose session was reset", flows.aborted.iter());
+    list.count(
+        "flows.unshaped",
+        "Flows that were to be shaped and went as they were, from where they were not HTTP/1",
+        flows.unshaped,
+    );
     list.level("flows.open", "Flows that have not ended", flows.open());
 }
 
@@ -129,6 +134,11 @@ fn bytes(list: &mut List, books: &Books) {
     let bytes = &books.bytes;
     list.count("bytes.captured", "Payload of clients, put in order", bytes.captured);
     list.count("bytes.delivered", "Payload that the shadow acknowledged", bytes.delivered);
+    list.reasons(
+        "bytes.skipped",
+        "Payload of requests that were left out of their flow",
+        bytes.skipped.iter(),
+    );
     list.reasons(
         "bytes.undelivered.skipped",
         "Payload of flows that were skipped",
@@ -147,6 +157,11 @@ fn requests(list: &mut List, books: &Books) {
     let requests = &books.requests;
     list.count("requests.seen", "HTTP/1 requests of clients", requests.seen);
     list.count("requests.delivered", "Requests that the shadow acknowledged", requests.delivered);
+    list.reasons(
+        "requests.skipped",
+        "Requests that were left out of their flow",
+        requests.skipped.iter(),
+    );
     list.reasons(
         "requests.undelivered.skipped",
         "Requests of flows that were skipped",

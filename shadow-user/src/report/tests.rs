@@ -4,7 +4,9 @@ use std::time::Duration;
 
 use serde_json::Value as Json;
 use shadow_common::Counter;
-use shadow_engine::books::{Aborted, IgnoredPacket, IgnoredReply, Skipped, Tally, Unanswered};
+use shadow_engine::books::{
+    Aborted, IgnoredPacket, IgnoredReply, LeftOut, Skipped, Tally, Unanswered,
+};
 use shadow_engine::compare::{Kind, Verdict};
 use shadow_engine::exchange::Unpaired;
 use shadow_engine::time::Instant;
@@ -41,6 +43,8 @@ fn snapshot() -> Snapshot {
     n.fill::<IgnoredReply>(&mut books.replies.ignored);
     n.fill::<Skipped>(&mut books.flows.skipped);
     n.fill::<Aborted>(&mut books.flows.aborted);
+    n.fill::<LeftOut>(&mut books.bytes.skipped);
+    n.fill::<LeftOut>(&mut books.requests.skipped);
     n.fill::<Skipped>(&mut books.bytes.undelivered.skipped);
     n.fill::<Aborted>(&mut books.bytes.undelivered.aborted);
     n.fill::<Skipped>(&mut books.requests.undelivered.skipped);
@@ -50,6 +54,7 @@ fn snapshot() -> Snapshot {
         &mut books.packets.used,
         &mut books.replies.used,
         &mut books.flows.mirrored,
+        &mut books.flows.unshaped,
         &mut books.bytes.delivered,
         &mut books.bytes.answered,
         &mut books.requests.answered,
@@ -75,10 +80,12 @@ fn snapshot() -> Snapshot {
     books.replies.captured = books.replies.used + books.replies.ignored.total();
     let flows = &mut books.flows;
     flows.seen = flows.mirrored + flows.skipped.total() + flows.aborted.total() + 11;
-    books.bytes.captured = books.bytes.delivered + books.bytes.undelivered.total() + 12;
+    books.bytes.captured =
+        books.bytes.delivered + books.bytes.skipped.total() + books.bytes.undelivered.total() + 12;
     let requests = &mut books.requests;
     requests.delivered = requests.answered + requests.unanswered.total() + 13;
-    requests.seen = requests.delivered + requests.undelivered.total() + 14;
+    requests.seen =
+        requests.delivered + requests.skipped.total() + requests.undelivered.total() + 14;
     snapshot.started = Instant::from_nanos(5_000_000_000);
     snapshot.at = snapshot.started + Duration::from_millis(2_500);
     snapshot.lag.add(Duration::from_micros(90));
@@ -224,7 +231,7 @@ fn the_text_names_only_what_happened() {
     snapshot.shadow.books.flows.mirrored = 1;
     snapshot.shadow.books.flows.skipped.add(Skipped::NoPort, 2);
     let text = summary::text(&snapshot, None);
-    assert!(text.contains("flows     seen 3, mirrored 1, skipped 2 (no_port 2), open 0"), "{text}");
+    assert!(text.contains("flows     seen 3, mirrored 1, skipped 2 (no_port 2), unshaped 0, open 0"), "{text}");
     assert!(!text.contains("aborted"), "{text}");
 }
 

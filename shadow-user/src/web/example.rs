@@ -136,7 +136,9 @@ fn show(head: &Head, body: &Body, bodies: bool) -> model::Body {
         return without(Some("start the mirror with --report-bodies to see it"));
     }
     if body.kept.is_empty() {
-        return without(Some("it is kept with --compare body only"));
+        return without(Some(
+            "it is kept with --compare body only, and where masks apply only if they could be",
+        ));
     }
     let text = |octets: &[u8], cut| model::Body {
         bytes,

@@ -1,9 +1,12 @@
 //! Any sequence of captures, replies and waits: the engine never panics, the
-//! books balance, and the shadow sees nothing but a prefix of a client's stream.
+//! books balance, and the shadow sees nothing but a prefix of a client's stream, or of
+//! what rules make of it.
 
 use std::collections::HashMap;
 use std::net::{Ipv4Addr, SocketAddr};
+use std::sync::Arc;
 
+use shadow_engine::rules::{Filter, MaskJson, Rules, SetHeader};
 use shadow_engine::seq::SeqNum;
 use shadow_engine::time::{Duration, Instant};
 use shadow_engine::wire::{Flags, Options, Packet, Segment, Timestamps, emit};
@@ -14,6 +17,23 @@ use shadow_engine::{Engine, EngineConfig, GateAction, Pace};
 const REQUEST: &[u8] = b"POST /a HTTP/1.1\r\nHost: b\r\nContent-Length: 7\r\n\r\nbodybod";
 /// The same for a protocol that is not HTTP.
 const RECORD: &[u8] = b"\x01\x02\x03\x04binary record \xff\xfe\n";
+/// And for rules: requests as they come, and as they are sent.
+const EDITED: [(&str, &str); 5] = [
+    (
+        "POST /a HTTP/1.1\r\nContent-Type: a/b\r\nContent-Length: 7\r\n\r\nbodybod",
+        "POST /a HTTP/1.1\r\nContent-Type: a/b\r\nContent-Length: 7\r\nX-Shadow: 1\r\n\r\nbodybod",
+    ),
+    ("POST /skip HTTP/1.1\r\nContent-Length: 9\r\n\r\nleave out", ""),
+    (
+        "POST /b HTTP/1.1\r\nContent-Type: application/json\r\nTransfer-Encoding: chunked\r\n\r\n8\r\n{\"a\":\"se\r\n6\r\ncret\"}\r\n0\r\n\r\n",
+        "POST /b HTTP/1.1\r\nContent-Type: application/json\r\nX-Shadow: 1\r\nContent-Length: 9\r\n\r\n{\"a\":\"M\"}",
+    ),
+    (
+        "PUT /c HTTP/1.1\r\nContent-Type: application/json\r\nExpect: 100-continue\r\nContent-Length: 3\r\n\r\nbad",
+        "",
+    ),
+    ("GET /d HTTP/1.1\r\nHost: b\r\n\r\n", "GET /d HTTP/1.1\r\nHost: b\r\nX-Shadow: 1\r\n\r\n"),
+];
 const ANSWER: &[u8] = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok";
 
 /// Steps of an input; more would only be slow.
@@ -41,14 +61,18 @@ struct World {
     engine: Engine,
     now: Instant,
     clients: [Client; CLIENTS],
-    stream: &'static [u8],
+    stream: Vec<u8>,
+    /// What is sent of it, again and again.
+    sent: Vec<u8>,
+    /// Where in that a session can begin.
+    starts: Vec<usize>,
     /// Answers each packet at once, as a healthy shadow would.
     healthy: bool,
     timestamps: bool,
     /// What the mirror sent last.
     last: Option<(SocketAddr, SocketAddr, Segment<'static>)>,
-    /// SEG.SEQ of the SYN, by source port.
-    iss: HashMap<u16, u32>,
+    /// SEG.SEQ of the SYN, and where the session may have begun, by source port.
+    begun: HashMap<u16, (u32, Vec<usize>)>,
     packet: Vec<u8>,
 }
 
@@ -67,15 +91,37 @@ pub fn check(input: &[u8]) {
         config.gate_action = GateAction::Send;
     }
     config.dry_run = mode & 0xe0 == 0xe0;
+    let edited = mode & 0x40 != 0;
+    if edited {
+        config.rules = Arc::new(rules());
+    }
+    let is_http = mode & 4 == 0;
+    let (stream, sent, starts) = match (is_http, edited) {
+        (true, false) => (REQUEST.to_vec(), REQUEST.to_vec(), vec![0]),
+        (false, false) => (RECORD.to_vec(), RECORD.to_vec(), vec![0]),
+        // What is not HTTP cannot be understood.
+        (false, true) => (RECORD.to_vec(), Vec::new(), Vec::new()),
+        (true, true) => {
+            let (mut stream, mut sent, mut starts) = (Vec::new(), Vec::new(), Vec::new());
+            for (comes, goes) in EDITED {
+                stream.extend(comes.bytes());
+                starts.push(sent.len());
+                sent.extend(goes.bytes());
+            }
+            (stream, sent, starts)
+        }
+    };
     let mut world = World {
         engine: Engine::new(config),
         now: Instant::from_nanos(1 << 40),
         clients: [Client { start: u32::MAX - 30, ..Client::default() }; CLIENTS],
-        stream: if mode & 4 == 0 { REQUEST } else { RECORD },
+        stream,
+        sent,
+        starts,
         healthy: mode & 8 != 0,
         timestamps: mode & 16 != 0,
         last: None,
-        iss: HashMap::new(),
+        begun: HashMap::new(),
         packet: Vec::new(),
     };
     for &step in steps.as_chunks::<4>().0.iter().take(MAX_STEPS) {
@@ -90,6 +136,14 @@ pub fn check(input: &[u8]) {
     assert!(world.engine.is_drained());
     assert_eq!(world.engine.memory(), 0);
     world.engine.books().check(true).unwrap();
+}
+
+fn rules() -> Rules {
+    let mut rules = Rules::default();
+    rules.filter(Filter::path("--exclude-path", "^/skip").unwrap().negated());
+    rules.set_header(SetHeader::parse("X-Shadow: 1").unwrap());
+    rules.mask_json(MaskJson::parse("$.a=M").unwrap());
+    rules
 }
 
 impl World {
@@ -220,15 +274,19 @@ impl World {
         assert!((16_384..=32_767).contains(&source.port()));
         assert!(packet.len() <= 1500);
         if segment.flags.syn {
-            self.iss.insert(source.port(), segment.seq.get());
+            self.begun.insert(source.port(), (segment.seq.get(), self.starts.clone()));
         }
-        let iss = self.iss.get(&source.port());
-        if let Some(iss) = iss.filter(|_| !segment.payload.is_empty()) {
+        let begun = self.begun.get_mut(&source.port());
+        if let Some((iss, starts)) = begun.filter(|_| !segment.payload.is_empty()) {
             let at = segment.seq.get().wrapping_sub(*iss).wrapping_sub(1) as usize;
-            let expected = self.stream.iter().cycle().skip(at % self.stream.len());
-            // The first bytes for a number are always the stream's: see step 7.
-            let expected: Vec<u8> = expected.take(segment.payload.len()).copied().collect();
-            assert_eq!(segment.payload, expected, "{source} at {at}");
+            let sent = &self.sent;
+            starts.retain(|start| {
+                let expected = sent.iter().cycle().skip((start + at) % sent.len());
+                // The first bytes for a number are always the stream's: see step 7.
+                expected.take(segment.payload.len()).eq(segment.payload)
+            });
+            let text = String::from_utf8_lossy(segment.payload);
+            assert!(!starts.is_empty(), "{source} at {at}: {text}");
         }
         let mut header = Segment { payload: &[], ..segment };
         // Remembered for the reply's number.

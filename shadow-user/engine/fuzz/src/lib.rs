@@ -7,4 +7,5 @@ pub mod engine;
 pub mod exchange;
 pub mod http;
 pub mod reassembly;
+pub mod rules;
 pub mod wire;

@@ -13,7 +13,7 @@ pub(crate) use stream::Answer;
 pub(crate) use trailing::{GivenUp, Trailing};
 pub use want::{Order, Want};
 
-use crate::exchange::{Exchange, Exchanges, Leg, Limits, Piece, Unpaired};
+use crate::exchange::{Exchange, Exchanges, Fate, Leg, Limits, Piece, Unpaired};
 use crate::seq::SeqNum;
 use crate::time::{Duration, Instant};
 use stream::{Next, Stream, Taken};
@@ -69,6 +69,16 @@ impl Answers {
             is_news: false,
             is_over: false,
         }
+    }
+
+    /// Requests are edited on their way to the shadow: [`Self::decided`] tells how.
+    pub(crate) fn expect_fates(&mut self) {
+        self.exchanges.expect_fates();
+    }
+
+    /// What became of the next requests, before their last octets are told of.
+    pub(crate) fn decided(&mut self, fates: impl Iterator<Item = Fate>) {
+        self.exchanges.decided(fates);
     }
 
     /// The client's next octets in order.

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::collect::Collector;
 use super::rules::RuleError;
-use super::{Comparison, Endpoints, Kind, Noise, Rules, Verdict, body, header};
+use super::{Comparison, Difference, Endpoints, Kind, Noise, Rules, Verdict, body, header};
 use crate::exchange::{Exchange, Response, Status, Unpaired};
 
 /// Compares a run's exchanges. Holds the rules and the names of endpoints, and nothing of the
@@ -54,6 +54,15 @@ impl Comparer {
     /// The endpoint of an exchange, as [`Comparison::endpoint`] has it.
     pub fn endpoint(&mut self, exchange: &Exchange) -> Arc<str> {
         self.endpoints.of(exchange)
+    }
+
+    /// The differences of two answers with these rules, without regard to noise.
+    #[must_use]
+    pub fn differences(&self, production: &Response, shadow: &Response) -> Vec<Difference> {
+        let bounds = &self.rules.bounds;
+        let mut found = Collector::new(None, bounds.differences, bounds.value);
+        self.judge(production, shadow, &mut found);
+        found.differences
     }
 
     fn judge(

@@ -17,7 +17,7 @@ pub fn decoded<'a>(head: &Head, body: &'a Body, bounds: &Bounds) -> Option<Cow<'
 
 /// The body as it was before its `Content-Encoding` (RFC 9110, 8.4), of at most `max` octets behind
 /// each of at most `codings` codings.
-pub(super) fn decode<'a>(
+pub(crate) fn decode<'a>(
     body: &'a [u8],
     encoding: &[u8],
     max: usize,

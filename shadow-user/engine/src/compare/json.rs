@@ -22,7 +22,7 @@ const MAX_MEMBERS: usize = 50;
 const MAX_KEY: usize = 100;
 
 /// A body's text, if it is JSON.
-pub(super) fn parse(body: &[u8]) -> Option<&RawValue> {
+pub(crate) fn parse(body: &[u8]) -> Option<&RawValue> {
     let body = body.strip_prefix(b"\xef\xbb\xbf").unwrap_or(body);
     serde_json::from_slice(body).ok()
 }
@@ -68,7 +68,8 @@ enum Level<'a> {
     Object(Vec<Member<'a>>),
 }
 
-type Member<'a> = (Cow<'a, str>, &'a RawValue);
+/// A member's name, behind its escapes, and its value.
+pub(crate) type Member<'a> = (Cow<'a, str>, &'a RawValue);
 
 impl Level<'_> {
     fn same_type(&self, other: &Self) -> bool {
@@ -257,7 +258,7 @@ fn is_map(members: &[Member<'_>]) -> bool {
 }
 
 /// A JSON string's value; none where it is no Unicode string (a lone surrogate).
-fn string(text: &str) -> Option<Cow<'_, str>> {
+pub(crate) fn string(text: &str) -> Option<Cow<'_, str>> {
     #[derive(Deserialize)]
     #[serde(transparent)]
     struct Text<'a>(#[serde(borrow)] Cow<'a, str>);
@@ -305,7 +306,7 @@ fn number(text: &str) -> Number<'_> {
 }
 
 /// An object's members as they stand, repeated ones too.
-struct Members<'a>(Vec<Member<'a>>);
+pub(crate) struct Members<'a>(pub Vec<Member<'a>>);
 
 impl<'de> Deserialize<'de> for Members<'de> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {

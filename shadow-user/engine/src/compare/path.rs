@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 
 /// A step from a JSON value to one within it.
 #[derive(Clone, Debug)]
-pub(super) enum Step<'a> {
+pub(crate) enum Step<'a> {
     /// A member of an object.
     Key(Cow<'a, str>),
     /// A member of an object that is a map: its keys are data, and folded in paths.
@@ -84,8 +84,20 @@ impl JsonPath {
     }
 
     /// Whether `steps` lead to one of the places.
-    pub(super) fn matches(&self, steps: &[Step<'_>]) -> bool {
+    pub(crate) fn matches(&self, steps: &[Step<'_>]) -> bool {
         matches(&self.0, steps)
+    }
+
+    /// Whether one of the places may be below what `steps` lead to.
+    pub(crate) fn leads_below(&self, steps: &[Step<'_>]) -> bool {
+        let descend = self.0.iter().position(|segment| *segment == Segment::Descend);
+        match descend {
+            // Behind `..` anything may come, once all that stands before it fits.
+            Some(before) => {
+                matches(&self.0[..before.min(steps.len())], &steps[..before.min(steps.len())])
+            }
+            None => steps.len() < self.0.len() && matches(&self.0[..steps.len()], steps),
+        }
     }
 }
 

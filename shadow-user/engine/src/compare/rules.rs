@@ -22,7 +22,7 @@ pub struct RuleError {
 }
 
 impl RuleError {
-    pub(super) fn new(
+    pub(crate) fn new(
         flag: &'static str,
         value: &str,
         what: impl Into<String>,

@@ -206,11 +206,12 @@ impl Engine {
     pub fn stop_capture(&mut self, now: Instant) {
         self.stopped = true;
         for id in self.flows.ids() {
-            match self.flows.get_mut(id).map(|flow| &mut flow.stage) {
+            let Self { flows, books, .. } = self;
+            match flows.get_mut(id).map(|flow| &mut flow.stage) {
                 Some(Stage::Handshake(_)) => self.skip(id, Skipped::Handshake, now),
                 Some(Stage::Joining) => self.skip(id, Skipped::Midstream, now),
                 Some(Stage::Open(session)) => {
-                    session.stop(now);
+                    session.stop(now, books);
                     self.advance(id, now);
                 }
                 None => {}

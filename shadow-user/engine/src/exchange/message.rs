@@ -59,6 +59,22 @@ pub struct Exchange {
     pub shadow: Result<Response, Unpaired>,
 }
 
+impl Exchange {
+    /// What its request is told apart by from all others of this client and server.
+    #[must_use]
+    pub fn id(&self) -> u64 {
+        request_id(self.request.at, self.number)
+    }
+}
+
+/// What an HTTP/1 request is told apart by from all others of one client and server: `at` is when its
+/// first octet was captured, and `number` counts its flow's requests from 0.
+#[must_use]
+pub fn request_id(at: Instant, number: u64) -> u64 {
+    // Requests that were captured in one packet have one time, and numbers one after the other.
+    at.as_nanos().wrapping_add(number)
+}
+
 /// A client's request.
 #[derive(Clone, Debug)]
 pub struct Request {

@@ -6,6 +6,7 @@
 //! [`Exchange`] is handed out and belongs to whoever takes it.
 
 mod body;
+mod fate;
 mod http1;
 mod http2;
 mod message;
@@ -14,12 +15,14 @@ mod parser;
 mod recognise;
 mod redis;
 
+pub use fate::Fate;
 pub use message::{
-    Body, Exchange, Field, Head, Leg, Protocol, Request, Response, Status, Unpaired,
+    Body, Exchange, Field, Head, Leg, Protocol, Request, Response, Status, Unpaired, request_id,
 };
 
 use std::net::SocketAddr;
 
+use fate::Fates;
 use http1::Http1;
 use http2::Http2;
 use pairs::Pairs;
@@ -109,6 +112,23 @@ impl Exchanges {
             },
             pairs: Pairs::new(limits, client, server),
             early: Default::default(),
+        }
+    }
+
+    /// HTTP/1 requests are edited on their way to the shadow: of each, [`Self::decided`] tells what
+    /// became of it.
+    pub fn expect_fates(&mut self) {
+        self.pairs.fates = Some(Fates::default());
+    }
+
+    /// What became of the next requests, in order; told before [`Self::requested`] is handed the last
+    /// octet of the request, or of its head when it is sent by then.
+    pub fn decided(&mut self, fates: impl Iterator<Item = Fate>) {
+        // Only HTTP/1 takes them.
+        if let Some(queue) = &mut self.pairs.fates
+            && !matches!(self.state, State::None)
+        {
+            queue.extend(fates);
         }
     }
 

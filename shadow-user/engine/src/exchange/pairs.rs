@@ -3,6 +3,7 @@
 use std::collections::VecDeque;
 use std::net::SocketAddr;
 
+use super::fate::Fates;
 use super::{Body, Exchange, Head, Leg, Limits, Protocol, Request, Response, Status, Unpaired};
 use crate::time::Instant;
 
@@ -10,6 +11,8 @@ use crate::time::Instant;
 #[derive(Debug)]
 pub(super) struct Pairs {
     pub limits: Limits,
+    /// What becomes of requests that are edited; none when they are sent as they are.
+    pub fates: Option<Fates>,
     client: SocketAddr,
     server: SocketAddr,
     /// In order of their ordinals.
@@ -70,6 +73,7 @@ impl Pairs {
     pub fn new(limits: Limits, client: SocketAddr, server: SocketAddr) -> Self {
         Self {
             limits,
+            fates: None,
             client,
             server,
             waiting: VecDeque::new(),
@@ -123,6 +127,13 @@ impl Pairs {
             self.shed(0);
         }
         ordinal
+    }
+
+    /// The request that has begun is none of the mirror's. Gives its ordinal.
+    pub fn pass(&mut self) -> u64 {
+        self.begun = None;
+        self.next += 1;
+        self.next - 1
     }
 
     /// The request's last octet was seen.
@@ -243,6 +254,7 @@ impl Pairs {
     /// Heap octets.
     pub fn memory(&self) -> usize {
         self.octets
+            + self.fates.as_ref().map_or(0, Fates::memory)
             + self.waiting.capacity() * size_of::<Box<Pending>>()
             + self.waiting.len() * size_of::<Pending>()
             + self.done.capacity() * size_of::<Exchange>()

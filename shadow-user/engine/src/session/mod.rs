@@ -1,7 +1,7 @@
 //! One flow's mirror: reassembly, gating, and the emulated client.
 
+mod edit;
 mod gate;
-mod shape;
 mod stream;
 
 use std::net::SocketAddr;
@@ -14,8 +14,8 @@ use crate::config::EngineConfig;
 use crate::exchange::{Depth, Exchange, Unpaired};
 use crate::reassembly::{Delivery, Outcome, QueueError, Reassembler};
 use crate::seq::SeqNum;
+use crate::session::edit::{Editing, Editor, Pen};
 use crate::session::gate::{Close, Gate, GatePolicy};
-use crate::session::shape::Shape;
 use crate::session::stream::Stream;
 use crate::time::{Duration, Instant};
 use crate::wire::{self, IcmpError, IcmpReason, Segment};
@@ -46,12 +46,14 @@ pub(crate) struct Session {
     gate: Gate,
     /// None in a dry run.
     client: Option<Client>,
-    /// What is added to the stream on its way, if anything.
-    shape: Option<Box<Shape>>,
+    /// What edits the stream on its way, if anything.
+    editor: Option<Box<Editor>>,
     /// Where `acknowledged` octets of production's answers end in its sequence space.
     production: (SeqNum, u64),
     /// Octets of the stream that the shadow has acknowledged and the books know of.
     delivered: u64,
+    /// How far the stream is settled: delivered or left out.
+    settled: u64,
     /// The client's stream has ended, or is treated so since capture was stopped.
     closed: bool,
     /// A reset is owed to the shadow once everything is delivered.
@@ -80,25 +82,32 @@ impl Session {
         config: &EngineConfig,
         now: Instant,
     ) -> Self {
-        let shape = client.as_mut().and_then(|client| {
-            let write = |bytes: &[u8]| client.write(bytes);
-            Shape::new(config.client_address, opening.client, opening.production, write)
+        let Opening { client: user, production, .. } = *opening;
+        let mut editor = Editor::new(config, user, production, |bytes| {
+            if let Some(client) = &mut client {
+                client.write(bytes);
+            }
         });
         let limits = config.exchanges;
         let compares = limits.depth != Depth::Off && client.is_some();
-        let answers =
-            compares.then(|| Answers::new(limits, opening.client, opening.production, opening.ack));
+        let mut answers = compares.then(|| Answers::new(limits, user, production, opening.ack));
+        if let (Some(editor), Some(answers)) = (&mut editor, &mut answers)
+            && editor.keep_fates()
+        {
+            answers.expect_fates();
+        }
         Self {
             answers: answers.map(Box::new),
             replied_at: now,
             sent: 0,
-            shape: shape.map(Box::new),
+            editor: editor.map(Box::new),
             reassembler: Reassembler::new(opening.first, config.flow_limit),
             stream: Stream::default(),
             gate: Gate::new(opening.captured_at, now),
             client,
             production: (opening.ack, 0),
             delivered: 0,
+            settled: 0,
             closed: false,
             reset_due: false,
             end: None,
@@ -128,18 +137,29 @@ impl Session {
         if self.closed {
             return Some(IgnoredPacket::FlowEnded);
         }
-        let Self { reassembler, stream, gate, client, shape, production, answers, .. } = self;
+        let Self { reassembler, stream, gate, client, editor, production, answers, .. } = self;
+        let mut write = |bytes: &[u8]| {
+            if let Some(client) = client {
+                client.write(bytes);
+            }
+        };
         let outcome = reassembler.insert(segment, captured_at, &mut |delivery: Delivery<'_>| {
             let acknowledged = advance_ack(production, delivery.ack);
             let Delivery { bytes, captured_at, .. } = delivery;
-            if let Some(answers) = answers {
+            let Some(editor) = editor else {
+                stream.push(bytes, acknowledged, captured_at, gate, None, books);
+                if let Some(answers) = answers {
+                    answers.requested(bytes, captured_at);
+                }
+                return write(bytes);
+            };
+            let pen: Pen<'_> = (editor, &mut write);
+            stream.push(bytes, acknowledged, captured_at, gate, Some(pen), books);
+            if let Some(answers) = answers
+                && !editor.has_refused()
+            {
+                answers.decided(std::iter::from_fn(|| editor.take_fate()));
                 answers.requested(bytes, captured_at);
-            }
-            stream.push(bytes, acknowledged, captured_at, gate, shape.as_deref_mut(), books);
-            match (client.as_mut(), shape.as_deref_mut()) {
-                (Some(client), Some(shape)) => shape.push(bytes, |bytes| client.write(bytes)),
-                (Some(client), None) => client.write(bytes),
-                (None, _) => {}
             }
         });
         match outcome {
@@ -158,6 +178,10 @@ impl Session {
             Ok(Outcome::ResetIgnored) => return Some(IgnoredPacket::BlindReset),
             Ok(_) => {}
         }
+        if self.editor.as_ref().is_some_and(|editor| editor.has_refused()) {
+            self.abort(Aborted::Unmaskable);
+            return None;
+        }
         if matches!(outcome, Ok(Outcome::Advanced | Outcome::Queued | Outcome::Empty)) {
             advance_ack(&mut self.production, segment.ack);
         }
@@ -170,7 +194,7 @@ impl Session {
                 crate::reassembly::End::Reset => Close::Reset,
             };
             self.stream.push_close(close, self.production.1, captured_at, &mut self.gate);
-            self.close_stream();
+            self.close_stream(books);
         }
         None
     }
@@ -218,6 +242,9 @@ impl Session {
 
     /// Answers that the session has no more to do with.
     pub(crate) fn take_answers(&mut self) -> Option<Box<Answers>> {
+        if let Some(editor) = &mut self.editor {
+            editor.drop_fates();
+        }
         self.answers.take()
     }
 
@@ -318,13 +345,13 @@ impl Session {
         }
         let Some(client) = &mut self.client else { return };
         let released = self.gate.released();
-        client.release(self.shape.as_ref().map_or(released, |shape| shape.sent(released)));
+        client.release(self.editor.as_ref().map_or(released, |editor| editor.sent(released)));
         match self.gate.close() {
             Some(Close::Fin) => client.close(),
             Some(Close::Reset) => self.reset_due = true,
             None => {}
         }
-        if self.reset_due && self.connected && self.delivered == self.stream.captured() {
+        if self.reset_due && self.connected && self.settled == self.stream.captured() {
             client.abort();
             self.end = Some(FlowEnd::Mirrored);
         } else if self.memory() > config.flow_limit {
@@ -346,17 +373,18 @@ impl Session {
     }
 
     /// No more will be captured: what was captured is still delivered, then the session is closed.
-    pub(crate) fn stop(&mut self, now: Instant) {
+    pub(crate) fn stop(&mut self, now: Instant, books: &mut Books) {
         if self.closed || self.end.is_some() {
             return;
         }
-        if self.client.is_some()
-            && (self.stream.within_message() || self.reassembler.hole_since().is_some())
-        {
+        // A request that is left out may end anywhere.
+        let within = self.stream.within_message()
+            && !self.editor.as_ref().is_some_and(|editor| editor.is_leaving_out());
+        if self.client.is_some() && (within || self.reassembler.hole_since().is_some()) {
             self.abort(Aborted::Stopped);
             return;
         }
-        self.close_stream();
+        self.close_stream(books);
         // Whoever stops the mirror did not see the client leave: wait for the answers as a client would.
         let heard_all = self.production.1 + 1;
         self.stream.push_close(Close::Fin, heard_all, now, &mut self.gate);
@@ -368,7 +396,7 @@ impl Session {
         !self.closed
             && self.stream.at_boundary()
             && self.stream.is_answered()
-            && self.delivered == self.stream.captured()
+            && self.settled == self.stream.captured()
             && self.gate.is_empty()
             && self.shadow_closed
     }
@@ -408,7 +436,12 @@ impl Session {
             FlowEnd::Skipped(reason) => books.flows.skipped.add(reason, 1),
             FlowEnd::Aborted(reason) => books.flows.aborted.add(reason, 1),
         }
-        books.bytes.undelivered.add(end, self.stream.captured() - self.delivered);
+        let mut left_out = 0;
+        if let Some(editor) = &self.editor {
+            left_out = editor.left_out();
+            books.flows.unshaped += u64::from(editor.is_unshaped());
+        }
+        books.bytes.undelivered.add(end, self.stream.captured() - self.delivered - left_out);
         self.stream.settle(end, books);
     }
 
@@ -442,7 +475,7 @@ impl Session {
             if let Ok(new @ 1..) = u64::try_from(ahead) {
                 self.sent += new;
                 let sent = self.sent;
-                let offset = self.shape.as_ref().map_or(sent, |shape| shape.covered(sent));
+                let offset = self.editor.as_ref().map_or(sent, |editor| editor.covered(sent));
                 answers.forwarded(offset, now);
             }
         }
@@ -455,7 +488,7 @@ impl Session {
             + self.reassembler.memory()
             + self.stream.memory()
             + self.gate.memory()
-            + self.shape.as_ref().map_or(0, |shape| shape.memory())
+            + self.editor.as_ref().map_or(0, |editor| editor.memory())
             + self.client.as_ref().map_or(0, Client::memory)
             + self.answers.as_ref().map_or(0, |answers| answers.memory())
     }
@@ -464,24 +497,32 @@ impl Session {
     fn deliver(&mut self, books: &mut Books) {
         let Some(client) = &self.client else { return };
         let sent = client.acknowledged();
-        let acknowledged = self.shape.as_mut().map_or(sent, |shape| shape.received(sent));
-        books.bytes.delivered += acknowledged - self.delivered;
-        self.delivered = acknowledged;
-        self.stream.delivered(acknowledged, books);
+        let (settled, left_out) =
+            self.editor.as_mut().map_or((sent, 0), |editor| editor.received(sent));
+        let delivered = settled - left_out;
+        books.bytes.delivered += delivered - self.delivered;
+        self.delivered = delivered;
+        self.settled = settled;
+        self.stream.delivered(settled, books);
     }
 
     /// Nothing more of the client's stream will come.
-    fn close_stream(&mut self) {
+    fn close_stream(&mut self, books: &mut Books) {
         self.closed = true;
-        if let (Some(client), Some(shape)) = (&mut self.client, &mut self.shape) {
-            shape.finish(|bytes| client.write(bytes));
-        }
+        let Self { client, editor: Some(editor), .. } = self else { return };
+        let mut write = |bytes: &[u8]| {
+            if let Some(client) = client {
+                client.write(bytes);
+            }
+        };
+        let tally = &mut books.bytes.skipped;
+        Editing::new(editor, &[], Instant::default(), &mut write, tally).end();
     }
 
     fn end_of(&self, close: client::Close) -> FlowEnd {
         use client::Close as By;
         // A stream that has ended and arrived is whole, however the shadow then hangs up.
-        if self.connected && self.closed && self.delivered == self.stream.captured() {
+        if self.connected && self.closed && self.settled == self.stream.captured() {
             return FlowEnd::Mirrored;
         }
         FlowEnd::Aborted(match close {

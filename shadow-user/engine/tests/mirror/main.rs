@@ -7,6 +7,7 @@
 #![expect(clippy::unwrap_used, reason = "a test says so by failing")]
 
 mod answers;
+mod rules;
 mod script;
 mod stack;
 mod world;
@@ -14,6 +15,7 @@ mod world;
 use std::ops::Range;
 
 use script::{Dice, Script};
+use shadow_engine::EngineConfig;
 use shadow_engine::exchange::Depth;
 use shadow_engine::time::Duration;
 use world::{Weather, World};
@@ -66,7 +68,18 @@ fn converse(seed: u64, largest: u64, weather: impl Fn(&mut Dice) -> Weather) -> 
     let mut dice = Dice::new(seed);
     let weather = weather(&mut dice);
     let scripts: Vec<_> = (0..=dice.below(3)).map(|_| Script::new(&mut dice, largest)).collect();
-    let mut world = World::new(seed, weather, &scripts, |config| {
+    act(seed, weather, &scripts, |_| {})
+}
+
+/// Plays scripts to their end.
+fn act(
+    seed: u64,
+    weather: Weather,
+    scripts: &[Script],
+    adjust: impl FnOnce(&mut EngineConfig),
+) -> World {
+    let mut world = World::new(seed, weather, scripts, |config| {
+        adjust(config);
         // A client whose last segment was not captured is given up within the test's time.
         config.idle_timeout = Duration::from_secs(120);
         config.exchanges.depth = [Depth::Off, Depth::Status, Depth::Body][seed as usize % 3];

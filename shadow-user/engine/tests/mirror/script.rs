@@ -44,6 +44,8 @@ pub enum Framing {
 pub struct Exchange {
     /// The request as sent.
     pub request: Vec<u8>,
+    /// As the shadow shall get it, if it shall.
+    pub wished: Option<Vec<u8>>,
     /// Octets of production's answer, framing included.
     pub answer: usize,
     /// Sent without waiting for the answers before it.
@@ -80,15 +82,16 @@ impl Script {
                     .concat(),
                 };
                 let pipelined = index > 0 && framing == Framing::Http1 && dice.chance(15);
-                Exchange { answer: framing.answer(answer).len(), request, pipelined }
+                let answer = framing.answer(answer).len();
+                Exchange { answer, wished: Some(request.clone()), request, pipelined }
             })
             .collect();
         Self { framing, exchanges }
     }
 
-    /// The client's whole stream.
-    pub fn stream(&self) -> Vec<u8> {
-        self.exchanges.iter().flat_map(|exchange| exchange.request.clone()).collect()
+    /// What the shadow shall get of the client's stream.
+    pub fn wished(&self) -> Vec<u8> {
+        self.exchanges.iter().filter_map(|exchange| exchange.wished.clone()).flatten().collect()
     }
 }
 
@@ -105,7 +108,8 @@ impl Framing {
                 let head = bytes.windows(4).position(|window| window == b"\r\n\r\n")? + 4;
                 let text = std::str::from_utf8(&bytes[..head]).unwrap();
                 let answer = text.strip_prefix("POST /").unwrap().split(' ').next().unwrap();
-                let body = text.split("Content-Length: ").nth(1).unwrap().trim();
+                let body = text.split("Content-Length: ").nth(1).unwrap();
+                let body = body.split('\r').next().unwrap();
                 let len = head + body.parse::<usize>().unwrap();
                 (bytes.len() >= len).then(|| (len, answer.parse().unwrap()))
             }

@@ -348,10 +348,12 @@ impl World {
             // Causality: no request before the answers that its client had seen.
             let mut end = 0;
             let mut awaited = 0;
+            let mut sent = 0;
             for (index, exchange) in user.script.exchanges.iter().enumerate() {
                 if !exchange.pipelined {
-                    awaited = index;
+                    awaited = sent;
                 }
+                let Some(wished) = &exchange.wished else { continue };
                 if shadow.received.len() > end {
                     assert!(
                         shadow.answered >= awaited,
@@ -360,7 +362,8 @@ impl World {
                         self.engine.books()
                     );
                 }
-                end += exchange.request.len();
+                end += wished.len();
+                sent += 1;
             }
         }
     }
@@ -371,15 +374,15 @@ impl World {
             return None;
         }
         let user =
-            self.users.iter().find(|user| user.script.stream().starts_with(&shadow.received));
-        assert!(user.is_some(), "the shadow received what no client sent");
+            self.users.iter().find(|user| user.script.wished().starts_with(&shadow.received));
+        assert!(user.is_some(), "the shadow received what it shall not");
         user
     }
 
-    /// Whether each client's stream has arrived whole at the shadow.
+    /// Whether all that the shadow shall get of each client's stream has arrived there.
     pub fn whole(&self) -> bool {
         let whole = |user: &User| {
-            let stream = user.script.stream();
+            let stream = user.script.wished();
             self.shadows.iter().any(|shadow| shadow.received == stream)
         };
         self.users.iter().all(whole)

@@ -53,7 +53,7 @@ impl Wall {
     }
 }
 
-/// One line, without its end.
+/// One line, without its end. `id` is the request's correlation id, where it has one.
 ///
 /// # Errors
 /// None that a `Vec` can cause; the serializer's signature has one.
@@ -62,9 +62,12 @@ pub fn write(
     wall: Wall,
     exchange: &Exchange,
     comparison: &Comparison,
+    id: Option<&str>,
     bodies: bool,
 ) -> serde_json::Result<()> {
-    serde_json::to_writer(line, &Record::new(wall, exchange, comparison, bodies))
+    let mut record = Record::new(wall, exchange, comparison, bodies);
+    record.shadowtap.request = id.map(|id| RequestId { id });
+    serde_json::to_writer(line, &record)
 }
 
 #[derive(Debug, Serialize)]
@@ -156,6 +159,8 @@ struct Shadowtap<'a> {
     /// The exchange's place in its connection.
     number: u64,
     #[serde(skip_serializing_if = "Option::is_none")]
+    request: Option<RequestId<'a>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     unpaired: Option<Reasons>,
     #[serde(skip_serializing_if = "Option::is_none")]
     duration_delta: Option<i64>,
@@ -169,6 +174,11 @@ struct Shadowtap<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     shadow: Option<Shadow<'a>>,
     diff: Diff<'a>,
+}
+
+#[derive(Debug, Serialize)]
+struct RequestId<'a> {
+    id: &'a str,
 }
 
 #[derive(Debug, Serialize)]
@@ -276,6 +286,7 @@ impl<'a> Record<'a> {
                 endpoint: &comparison.endpoint,
                 verdict: comparison.verdict.label(),
                 number: exchange.number,
+                request: None,
                 unpaired: Reasons::new(production.as_ref().err(), shadow.as_ref().err()),
                 duration_delta: delta(exchange),
                 first_byte: answered.map(first_byte),

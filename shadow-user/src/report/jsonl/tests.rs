@@ -13,7 +13,7 @@ use crate::report::fixture::{comparison, exchange, response};
 fn object(exchange: &Exchange, comparison: &Comparison, bodies: bool) -> Json {
     let wall = Wall::since(SystemTime::UNIX_EPOCH + Duration::from_secs(1_700_000_000));
     let mut line = Vec::new();
-    write(&mut line, wall, exchange, comparison, bodies).expect("a line");
+    write(&mut line, wall, exchange, comparison, None, bodies).expect("a line");
     assert!(!line.contains(&b'\n'), "one object a line");
     serde_json::from_slice(&line).expect("JSON")
 }

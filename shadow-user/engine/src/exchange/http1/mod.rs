@@ -1,8 +1,10 @@
 //! HTTP/1.0 and HTTP/1.1 (RFC 9112): responses come in the order of their requests.
 
+mod order;
 mod requests;
 mod responses;
 
+use order::Order;
 use requests::{Asking, RequestDraft};
 use responses::{Answering, ResponseDraft};
 
@@ -49,8 +51,8 @@ impl Upgrade {
 struct Answers {
     responses: Responses,
     draft: ResponseDraft,
-    /// Ordinal of the request that is answered next.
-    next: u64,
+    /// Which request is answered next.
+    next: Order,
     /// It speaks HTTP/2 now.
     upgraded: bool,
     /// Its responses can no longer be told, or no longer matter.
@@ -60,6 +62,10 @@ struct Answers {
 impl Answers {
     fn give_up(&mut self) {
         *self = Self { over: true, ..Self::default() };
+    }
+
+    fn memory(&self) -> usize {
+        self.responses.memory() + self.draft.memory() + self.next.memory()
     }
 }
 
@@ -147,7 +153,7 @@ impl Parser for Http1 {
     }
 
     fn memory(&self) -> usize {
-        let legs = self.legs.iter().map(|leg| leg.responses.memory() + leg.draft.memory());
+        let legs = self.legs.iter().map(Answers::memory);
         let request = self.request.as_ref().map_or(0, RequestDraft::memory);
         let http2 = self.upgrade.http2.as_ref();
         let http2 = http2.map_or(0, |http2| size_of::<Http2>() + http2.memory());

@@ -4,10 +4,11 @@ use std::borrow::Cow;
 
 use super::{Answers, Upgrade};
 use crate::exchange::body::BodyDraft;
+use crate::exchange::fate::{Fate, Fates};
 use crate::exchange::pairs::Pairs;
 use crate::exchange::parser::Parser;
 use crate::exchange::{Body, Head, Leg, Protocol, Unpaired};
-use crate::http::{RequestEvent, Visitor};
+use crate::http::{Method, RequestEvent, Visitor};
 use crate::time::Instant;
 
 /// A leg with so many times more unanswered requests than may wait is given up: what it still has
@@ -23,6 +24,8 @@ pub(super) struct RequestDraft {
     h2c: bool,
     head: Option<Box<[u8]>>,
     body: BodyDraft,
+    /// Whether it is sent is known only when it is whole: what its response will be like.
+    open: Option<Method>,
 }
 
 impl RequestDraft {
@@ -50,6 +53,7 @@ impl Asking<'_> {
             h2c: false,
             head: None,
             body: BodyDraft::new(limits),
+            open: None,
         })
     }
 
@@ -73,10 +77,75 @@ impl Asking<'_> {
         self.upgrade.begun = true;
         for (answers, leg) in self.legs.iter_mut().zip(Leg::BOTH) {
             // This leg has declined. One that is still answering is given up behind its answer.
-            if !answers.upgraded && answers.next > ordinal && answers.responses.is_unasked() {
+            if !answers.upgraded
+                && answers.next.has_taken(ordinal)
+                && answers.responses.is_unasked()
+            {
                 answers.give_up();
                 self.pairs.end(leg, Unpaired::Tunnel);
             }
+        }
+    }
+
+    fn head_ended(&mut self, method: Method, upgrade: bool) {
+        let head = self.draft().head.take().unwrap_or_default();
+        self.upgrade.asked = None;
+        let fate = self.pairs.fates.as_mut().map(Fates::pop);
+        self.draft().h2c = upgrade && asks_for_http2(&head);
+        let ordinal = match fate {
+            None | Some(Some(Fate::Sent)) => self.open(head),
+            Some(None) => {
+                self.draft().open = Some(method);
+                self.open(head)
+            }
+            Some(Some(Fate::LeftOut)) => {
+                *self.draft = None;
+                self.pairs.pass()
+            }
+        };
+        if let Some(draft) = self.draft {
+            draft.ordinal = Some(ordinal);
+        }
+        for leg in Leg::BOTH {
+            let answers = &mut self.legs[leg.index()];
+            // The client goes on with HTTP/1, and this leg does not.
+            if answers.upgraded {
+                answers.give_up();
+                self.pairs.end(leg, Unpaired::Tunnel);
+            }
+            match (leg, self.draft.as_ref()) {
+                (Leg::Shadow, None) => answers.next.leave_out(ordinal),
+                (Leg::Shadow, Some(draft)) if draft.open.is_some() => {}
+                _ => self.expect(leg, method),
+            }
+        }
+    }
+
+    fn ended(&mut self, offset: u64) {
+        let Some(draft) = self.draft.take() else { return };
+        let RequestDraft { ordinal: Some(ordinal), body, h2c, open, .. } = draft else { return };
+        if let Some(method) = open {
+            if self.pairs.fates.as_mut().and_then(Fates::pop) != Some(Fate::Sent) {
+                self.legs[Leg::Shadow.index()].next.leave_out(ordinal);
+                self.pairs.withdraw(ordinal);
+                return;
+            }
+            self.expect(Leg::Shadow, method);
+        }
+        self.upgrade.asked = h2c.then_some((ordinal, offset));
+        self.pairs.whole(ordinal, body.finish());
+    }
+
+    /// The leg will answer a request.
+    fn expect(&mut self, leg: Leg, method: Method) {
+        let bound = self.pairs.limits.pending.saturating_mul(MAX_UNANSWERED);
+        let answers = &mut self.legs[leg.index()];
+        if !answers.over {
+            answers.responses.expect(method);
+        }
+        if answers.responses.outstanding() > bound {
+            answers.give_up();
+            self.pairs.end(leg, Unpaired::Shed);
         }
     }
 
@@ -90,35 +159,8 @@ impl Visitor<RequestEvent> for Asking<'_> {
     fn event(&mut self, event: RequestEvent) {
         match event {
             RequestEvent::Started { offset } => self.pairs.begin(offset, self.at),
-            RequestEvent::Head { method, upgrade, .. } => {
-                let head = self.draft().head.take().unwrap_or_default();
-                self.draft().h2c = upgrade && asks_for_http2(&head);
-                self.upgrade.asked = None;
-                let ordinal = self.open(head);
-                self.draft().ordinal = Some(ordinal);
-                let bound = self.pairs.limits.pending.saturating_mul(MAX_UNANSWERED);
-                for (answers, leg) in self.legs.iter_mut().zip(Leg::BOTH) {
-                    // The client goes on with HTTP/1, and this leg does not.
-                    if answers.upgraded {
-                        answers.give_up();
-                        self.pairs.end(leg, Unpaired::Tunnel);
-                    }
-                    if !answers.over {
-                        answers.responses.expect(method);
-                    }
-                    if answers.responses.outstanding() > bound {
-                        answers.give_up();
-                        self.pairs.end(leg, Unpaired::Shed);
-                    }
-                }
-            }
-            RequestEvent::Ended { offset } => {
-                let draft = self.draft.take();
-                if let Some(RequestDraft { ordinal: Some(ordinal), body, h2c, .. }) = draft {
-                    self.upgrade.asked = h2c.then_some((ordinal, offset));
-                    self.pairs.whole(ordinal, body.finish());
-                }
-            }
+            RequestEvent::Head { method, upgrade, .. } => self.head_ended(method, upgrade),
+            RequestEvent::Ended { offset } => self.ended(offset),
             RequestEvent::Tunnel { .. } => self.tunnelled(),
         }
     }

@@ -2,7 +2,7 @@
 
 use std::borrow::Cow;
 
-use super::Upgrade;
+use super::{Order, Upgrade};
 use crate::exchange::body::BodyDraft;
 use crate::exchange::pairs::{Answer, Pairs};
 use crate::exchange::{Head, Leg, Status, Unpaired};
@@ -38,7 +38,7 @@ pub(super) struct Answering<'a> {
     pub pairs: &'a mut Pairs,
     pub leg: Leg,
     pub draft: &'a mut ResponseDraft,
-    pub next: &'a mut u64,
+    pub next: &'a mut Order,
     pub at: Instant,
     pub upgrade: &'a mut Upgrade,
     /// HTTP/2 follows.
@@ -53,9 +53,8 @@ impl Answering<'_> {
             }
             ResponseEvent::Interim { .. } => self.draft.head = Box::default(),
             ResponseEvent::Head { .. } => {
-                self.draft.ordinal = *self.next;
+                self.draft.ordinal = self.next.take();
                 self.draft.body = Some(BodyDraft::new(&self.pairs.limits));
-                *self.next += 1;
             }
             ResponseEvent::Ended { status, upgrade, .. } => {
                 let ResponseDraft { first_at, head, trailers, body, ordinal } =

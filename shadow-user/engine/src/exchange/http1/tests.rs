@@ -1,7 +1,8 @@
 //! Exchanges of HTTP/1, case by case.
 
+use crate::exchange::http2::PREFACE;
 use crate::exchange::tests::{at, exchanges, limits};
-use crate::exchange::{Depth, Exchange, Head, Leg, Piece, Response, Status, Unpaired};
+use crate::exchange::{Depth, Exchange, Fate, Head, Leg, Piece, Response, Status, Unpaired};
 
 /// The exchanges of a stream of requests and both legs' answers, after which they close.
 fn run(depth: Depth, requests: &[u8], production: &[u8], shadow: &[u8]) -> Vec<Exchange> {
@@ -198,4 +199,73 @@ fn the_shadow_is_asked_when_the_first_octet_goes_out() {
         .map(|done| (done.production.unwrap().asked_at, done.shadow.unwrap().asked_at))
         .collect();
     assert_eq!(asked, [(at(1), at(2)), (at(3), at(5)), (at(3), at(7))]);
+}
+
+/// A client's octets, and what is decided before they are told of.
+type Step<'a> = (&'a [u8], &'a [Fate]);
+
+/// The exchanges of requests that are edited; production answers all of them, the shadow as told.
+fn edited(steps: &[Step<'_>], production: &[u8], shadow: &[u8]) -> Vec<Exchange> {
+    let mut exchanges = exchanges(limits(Depth::Body));
+    exchanges.expect_fates();
+    let mut octets = 0;
+    for (requests, fates) in steps {
+        exchanges.decided(fates.iter().cloned());
+        exchanges.requested(requests, at(10));
+        octets += requests.len() as u64;
+        exchanges.forwarded(octets, at(15));
+    }
+    exchanges.answered(Leg::Production, Piece::Bytes(production), at(20));
+    exchanges.answered(Leg::Shadow, Piece::Bytes(shadow), at(25));
+    exchanges.settle(Unpaired::Closed);
+    let done: Vec<_> = std::iter::from_fn(|| exchanges.poll()).collect();
+    assert_eq!(exchanges.memory(), 0);
+    done
+}
+
+const POST: &[u8] = b"POST /a?key=1 HTTP/1.1\r\nContent-Length: 6\r\n\r\nsecret";
+
+#[test]
+fn requests_that_were_left_out_are_no_exchanges() {
+    let shadow = [GONE, OK].concat();
+    for (fates, numbers) in [
+        ([Fate::LeftOut, Fate::Sent, Fate::Sent], [1, 2]),
+        ([Fate::Sent, Fate::LeftOut, Fate::Sent], [0, 2]),
+        ([Fate::Sent, Fate::Sent, Fate::LeftOut], [0, 1]),
+    ] {
+        let requests = [GET, POST, GET].concat();
+        let done = edited(&[(&requests, &fates)], &OK.repeat(3), &shadow);
+        assert_eq!(
+            pairs(&done),
+            [(ok(200, "ok"), ok(410, "bye!")), (ok(200, "ok"), ok(200, "ok"))]
+        );
+        assert_eq!(done.iter().map(|one| one.number).collect::<Vec<_>>(), numbers);
+    }
+    assert!(edited(&[(GET, &[Fate::LeftOut])], OK, b"").is_empty());
+}
+
+#[test]
+fn what_is_decided_last_may_be_that_it_is_sent() {
+    let (head, body) = POST.split_at(POST.len() - 3);
+    let done = edited(&[(head, &[]), (body, &[Fate::Sent])], OK, GONE);
+    assert_eq!(pairs(&done), [(ok(200, "ok"), ok(410, "bye!"))]);
+}
+
+#[test]
+fn what_is_decided_last_may_be_that_it_is_left_out() {
+    let (head, body) = POST.split_at(POST.len() - 3);
+    let rest = [body, GET].concat();
+    let fates = [Fate::LeftOut, Fate::Sent];
+    let done = edited(&[(head, &[]), (&rest, &fates)], &[GONE, OK].concat(), OK);
+    assert_eq!(pairs(&done), [(ok(200, "ok"), ok(200, "ok"))]);
+    // Of what nobody decided nothing is told.
+    assert!(edited(&[(POST, &[])], OK, b"").is_empty());
+}
+
+#[test]
+fn what_follows_on_an_upgrade_that_was_left_out_is_not_read() {
+    let ask = b"GET / HTTP/1.1\r\nConnection: upgrade\r\nUpgrade: h2c\r\n\r\n";
+    let stream = [ask, PREFACE].concat();
+    let switching = b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: h2c\r\n\r\n\0\0\0\x04\0\0\0\0\0";
+    assert!(edited(&[(&stream, &[Fate::LeftOut])], switching, b"").is_empty());
 }

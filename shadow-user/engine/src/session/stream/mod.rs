@@ -1,15 +1,16 @@
 //! The client's stream as turns of a protocol: where requests begin and end,
 //! and what each stretch of bytes must wait for.
 
+mod reading;
+
 use std::collections::VecDeque;
 
 use crate::books::{Books, FlowEnd, Unanswered};
-use crate::http::{
-    Recognition, RequestEvent, Requests, ResponseEvent, Responses, looks_like_request,
-};
+use crate::http::{Method, Recognition, Requests, ResponseEvent, Responses, looks_like_request};
+use crate::session::edit::{Editing, Pen};
 use crate::session::gate::{Close, Gate, Need};
-use crate::session::shape::Shape;
 use crate::time::Instant;
+use reading::Reading;
 
 /// How turns are told apart.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
@@ -21,6 +22,8 @@ enum Turns {
     Messages,
     /// By acknowledgments alone: another protocol, or HTTP/1 up to an upgrade.
     Acknowledgments,
+    /// Not at all: what follows on a request that was left out is left out too.
+    LeftOut,
 }
 
 /// One flow's stream, in order, and its turns.
@@ -40,6 +43,7 @@ pub(crate) struct Stream {
 #[derive(Clone, Copy, Debug, Default)]
 struct RequestTally {
     seen: u64,
+    left_out: u64,
     delivered: u64,
     /// Whole final responses of the shadow.
     responses: u64,
@@ -52,8 +56,17 @@ struct Http1 {
     responses: Responses,
     /// Requests of which the first byte was seen.
     started: u64,
+    /// Of these, requests that are left out.
+    left_out: u64,
     /// Whether the last started request has not ended.
     within: bool,
+    /// The last started request is left out.
+    leaving_out: bool,
+    /// What the last started request's response will be like, until the shadow can be expected to
+    /// answer it.
+    unexpected: Option<Method>,
+    /// What follows on the last started request may be another protocol's.
+    may_tunnel: bool,
     /// Offset at which a request's head ended that expects 100 (Continue).
     expects_continue_at: Option<u64>,
     /// End offsets of requests that are not delivered yet.
@@ -67,99 +80,77 @@ struct Http1 {
 }
 
 impl Http1 {
-    /// Requests of which the last byte was seen, or will be never.
+    /// Requests that the shadow gets of which the last byte was seen, or will be never.
     fn whole_requests(&self) -> u64 {
-        self.started - u64::from(self.within)
+        self.started - self.left_out - u64::from(self.within && !self.leaving_out)
     }
 }
 
 impl Stream {
     /// Takes the next `bytes` in order, sent by the client after it had acknowledged
-    /// `acknowledged` octets of production's answers; queues them at the gate.
+    /// `acknowledged` octets of production's answers; queues them at the gate. Where they are edited,
+    /// what is to be sent is written.
     pub(crate) fn push(
         &mut self,
         bytes: &[u8],
         acknowledged: u64,
         captured_at: Instant,
         gate: &mut Gate,
-        mut shape: Option<&mut Shape>,
+        edit: Option<Pen<'_>>,
         books: &mut Books,
     ) {
+        let Books { bytes: octets, requests, .. } = books;
+        let tally = &mut octets.skipped;
+        let mut edit =
+            edit.map(|(editor, write)| Editing::new(editor, bytes, captured_at, write, tally));
         let begin = self.captured;
         self.captured += bytes.len() as u64;
-        books.bytes.captured += bytes.len() as u64;
+        octets.captured += bytes.len() as u64;
         if self.turns == Turns::Unknown {
             self.turns = match looks_like_request(bytes) {
                 Recognition::No => Turns::Acknowledgments,
                 Recognition::Yes | Recognition::NeedMore => Turns::Messages,
             };
+            if let (Turns::Acknowledgments, Some(edit)) = (self.turns, &mut edit) {
+                edit.unread();
+            }
         }
         let heard = acknowledged > self.acknowledged;
         self.acknowledged = self.acknowledged.max(acknowledged);
-        if self.turns == Turns::Acknowledgments {
-            let need =
-                if heard { Need::Answer { production: acknowledged } } else { Need::Nothing };
-            gate.push(self.captured, need, captured_at);
-            return;
-        }
-        let http = self.http.get_or_insert_default();
-
-        // What the bytes up to the next request's start wait for.
-        let mut need = match http.expects_continue_at {
-            Some(offset) if offset == begin && heard => Need::Continue,
-            _ => Need::Nothing,
+        let need = match self.turns {
+            Turns::Acknowledgments if heard => Need::Answer { production: acknowledged },
+            Turns::Acknowledgments | Turns::LeftOut => Need::Nothing,
+            Turns::Unknown | Turns::Messages => {
+                let http = self.http.get_or_insert_default();
+                // What the bytes up to the next request's start wait for.
+                let need = match http.expects_continue_at {
+                    Some(offset) if offset == begin && heard => Need::Continue,
+                    _ => Need::Nothing,
+                };
+                let mut parser = std::mem::take(&mut http.requests);
+                let mut reading = Reading {
+                    http,
+                    tally: &mut self.tally,
+                    gate,
+                    books: requests,
+                    edit: edit.as_mut(),
+                    captured_at,
+                    queued: begin,
+                    need,
+                    heard,
+                    turns: self.turns,
+                };
+                reading.read(&mut parser, bytes);
+                let (need, turns) = (reading.need, reading.turns);
+                http.requests = parser;
+                self.turns = turns;
+                need
+            }
         };
-        let mut released = begin;
-        let mut heard = heard;
-        let tally = &mut self.tally;
-        let turns = &mut self.turns;
-        let Http1 { requests, responses, started, within, expects_continue_at, ends, .. } =
-            &mut **http;
-        let parsed = requests.push(bytes, &mut |event| match event {
-            RequestEvent::Started { offset } | RequestEvent::Tunnel { offset } => {
-                if offset > released {
-                    gate.push(offset, need, captured_at);
-                    released = offset;
-                }
-                // Only the first message of these bytes can follow an answer: the others
-                // were sent in the same breath.
-                let follows = heard && *started > 0;
-                need = if follows { Need::Responses(*started) } else { Need::Nothing };
-                heard = false;
-                *expects_continue_at = None;
-                if matches!(event, RequestEvent::Tunnel { .. }) {
-                    *turns = Turns::Acknowledgments;
-                } else {
-                    *started += 1;
-                    *within = true;
-                    if let Some(shape) = &mut shape {
-                        shape.request_started(offset);
-                    }
-                }
-            }
-            RequestEvent::Head { offset, method, expects_continue, .. } => {
-                responses.expect(method);
-                if let Some(shape) = &mut shape {
-                    shape.head_ended(offset);
-                }
-                *expects_continue_at = expects_continue.then_some(offset);
-            }
-            RequestEvent::Ended { offset } => {
-                ends.push_back(offset);
-                *within = false;
-                *expects_continue_at = None;
-                tally.seen += 1;
-                books.requests.seen += 1;
-            }
-        });
-        if parsed.is_err() {
-            // A stream that only began like HTTP/1.
-            self.turns = Turns::Acknowledgments;
-            if let Some(shape) = shape {
-                shape.no_request();
-            }
-        }
         gate.push(self.captured, need, captured_at);
+        if let Some(edit) = edit {
+            edit.finish();
+        }
     }
 
     /// Takes the end of the client's stream.
@@ -173,7 +164,9 @@ impl Stream {
         let heard = acknowledged > self.acknowledged;
         let need = match (&self.http, self.turns) {
             _ if !heard => Need::Nothing,
-            (Some(http), Turns::Messages) => Need::Responses(http.whole_requests()),
+            (Some(http), Turns::Messages | Turns::LeftOut) => {
+                Need::Responses(http.whole_requests())
+            }
             _ => Need::Answer { production: acknowledged },
         };
         gate.push_close(self.captured, close, need, captured_at);
@@ -258,7 +251,7 @@ impl Stream {
         match self.turns {
             Turns::Unknown => true,
             Turns::Messages => !self.within_message(),
-            Turns::Acknowledgments => false,
+            Turns::Acknowledgments | Turns::LeftOut => false,
         }
     }
 
@@ -286,8 +279,8 @@ impl Stream {
 
     /// Files what is left of the flow's requests.
     pub(crate) fn settle(&self, end: FlowEnd, books: &mut Books) {
-        let RequestTally { seen, delivered, answered, .. } = self.tally;
-        books.requests.undelivered.add(end, seen - delivered);
+        let RequestTally { seen, left_out, delivered, answered, .. } = self.tally;
+        books.requests.undelivered.add(end, seen - left_out - delivered);
         let unparsable =
             self.http.as_ref().is_some_and(|http| http.answers_unparsable && !http.cut_short);
         let reason = match (unparsable, end) {

@@ -1,0 +1,223 @@
+//! The client's stream on its way to the shadow, edited: requests are left out, or get another head
+//! or body; the client's address is added.
+//!
+//! An [`Editor`] goes with the flow's stream and is shown each captured piece of it ([`Editing`]), with
+//! what the parser finds there, in order. The client's stream and the stream that is sent have offsets
+//! of their own; everything else in a session counts in the client's.
+
+mod address;
+mod offsets;
+mod piece;
+#[cfg(test)]
+mod tests;
+
+use std::collections::VecDeque;
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use crate::books::LeftOut;
+use crate::config::{ClientAddress, EngineConfig};
+use crate::exchange::Fate;
+use crate::rules::{BodyPlan, Rules};
+use crate::time::Instant;
+use offsets::Offsets;
+pub(crate) use piece::Editing;
+
+/// What is done to one stream.
+#[derive(Debug)]
+pub(crate) struct Editor {
+    rules: Arc<Rules>,
+    client: SocketAddr,
+    production: SocketAddr,
+    /// Requests whose heads were whole.
+    number: u64,
+    /// A header line for every request.
+    line: Option<Box<[u8]>>,
+    mode: Mode,
+    /// Octets of the client's stream that were shown.
+    seen: u64,
+    /// What was written, in both streams' offsets.
+    offsets: Offsets,
+    /// Octets that were left out.
+    left_out: u64,
+    /// What was decided on requests and nobody has asked for yet; none when nobody will.
+    fates: Option<VecDeque<Fate>>,
+}
+
+/// What becomes of the stream's next octets.
+#[derive(Debug, Default)]
+enum Mode {
+    /// Between two requests: they go as they are.
+    #[default]
+    Between,
+    /// In a head, or behind a request that may have turned the connection into a tunnel.
+    Held(Held),
+    /// In the body of a request that is sent: they go as they are.
+    Passing,
+    /// In the trailer section of one, which begins here: it goes without its fields, since nobody has
+    /// masked them.
+    Trailing(u64),
+    /// In a request that is left out, or in the tunnel behind it.
+    LeavingOut(LeftOut),
+    /// In the body of a request that is sent only when all of it is there.
+    Collecting(Collected),
+    /// In a stream that is not HTTP/1 (any more), and goes as it is.
+    AsItIs,
+    /// In one that must not.
+    Refused,
+}
+
+/// Octets that wait for the end of a head.
+#[derive(Debug)]
+struct Held {
+    /// Where they begin.
+    at: u64,
+    /// When the request in them began.
+    since: Instant,
+    /// They themselves, where they may be sent as they are.
+    octets: Vec<u8>,
+    /// They follow on a request that was left out and may have begun a tunnel.
+    behind: Option<LeftOut>,
+}
+
+/// A request that is put together.
+#[derive(Debug)]
+struct Collected {
+    /// Where it begins.
+    at: u64,
+    plan: Box<BodyPlan>,
+    limit: usize,
+    body: Vec<u8>,
+}
+
+/// An editor, and what takes what is to be sent.
+pub(crate) type Pen<'a> = (&'a mut Editor, &'a mut dyn FnMut(&[u8]));
+
+/// What was decided on a request.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) enum Decision {
+    /// It is sent.
+    Sent,
+    /// It is left out.
+    LeftOut(LeftOut),
+    /// That will be known when it is whole.
+    Open,
+}
+
+impl Editor {
+    /// What a session of `client` with `production` needs; none when the stream goes as it is.
+    pub(crate) fn new(
+        config: &EngineConfig,
+        client: SocketAddr,
+        production: SocketAddr,
+        write: impl FnOnce(&[u8]),
+    ) -> Option<Self> {
+        if config.rules.is_empty() && config.client_address == ClientAddress::None {
+            return None;
+        }
+        let mut editor = Self {
+            rules: Arc::clone(&config.rules),
+            client,
+            production,
+            number: 0,
+            line: None,
+            mode: Mode::Between,
+            seen: 0,
+            offsets: Offsets::default(),
+            left_out: 0,
+            fates: None,
+        };
+        match config.client_address {
+            ClientAddress::None => {}
+            ClientAddress::ProxyProtocolV2 => {
+                let header = address::proxy_header(client, production);
+                write(&header);
+                editor.offsets.replace(0, 0, header.len() as u64);
+            }
+            ClientAddress::XForwardedFor => editor.line = Some(address::forwarded_for(client)),
+        }
+        if !editor.is_for_requests() {
+            editor.mode = Mode::AsItIs;
+        }
+        Some(editor)
+    }
+
+    /// Keeps what is decided on requests for [`Self::take_fate`]; false when nothing is.
+    pub(crate) fn keep_fates(&mut self) -> bool {
+        self.fates = self.is_for_requests().then(VecDeque::new);
+        self.fates.is_some()
+    }
+
+    /// Nobody asks for decisions any more.
+    pub(crate) fn drop_fates(&mut self) {
+        self.fates = None;
+    }
+
+    /// What became of the next request.
+    pub(crate) fn take_fate(&mut self) -> Option<Fate> {
+        self.fates.as_mut()?.pop_front()
+    }
+
+    /// Whether the stream must not be sent any further.
+    pub(crate) fn has_refused(&self) -> bool {
+        matches!(self.mode, Mode::Refused)
+    }
+
+    /// Whether the stream was to be edited, and could not be read to its end.
+    pub(crate) fn is_unshaped(&self) -> bool {
+        self.is_for_requests() && matches!(self.mode, Mode::AsItIs)
+    }
+
+    /// Whether the stream's last octets were left out.
+    pub(crate) fn is_leaving_out(&self) -> bool {
+        matches!(self.mode, Mode::LeavingOut(_))
+    }
+
+    /// Octets of the client's stream that were left out.
+    pub(crate) fn left_out(&self) -> u64 {
+        self.left_out
+    }
+
+    /// Where offset `octets` of the client's stream stands in the stream that is sent, with what was
+    /// added there.
+    pub(crate) fn sent(&self, octets: u64) -> u64 {
+        self.offsets.sent(octets)
+    }
+
+    /// How much of the client's stream is settled when the shadow has acknowledged `sent` octets, and
+    /// how much of that was left out. Must not go back from call to call.
+    pub(crate) fn received(&mut self, sent: u64) -> (u64, u64) {
+        let received = self.offsets.received(sent);
+        (received, self.offsets.left_out())
+    }
+
+    /// How far the first `sent` octets that are sent come in the client's stream.
+    pub(crate) fn covered(&self, sent: u64) -> u64 {
+        self.offsets.covered(sent)
+    }
+
+    /// Heap octets.
+    pub(crate) fn memory(&self) -> usize {
+        let mode = match &self.mode {
+            Mode::Held(held) => held.octets.capacity(),
+            Mode::Collecting(collected) => size_of::<BodyPlan>() + collected.body.capacity(),
+            _ => 0,
+        };
+        let fates = self.fates.as_ref().map_or(0, |fates| fates.capacity() * size_of::<Fate>());
+        size_of::<Self>()
+            + mode
+            + fates
+            + self.line.as_ref().map_or(0, |line| line.len())
+            + self.offsets.memory()
+    }
+
+    /// Whether there is more to do than to add something before the stream.
+    fn is_for_requests(&self) -> bool {
+        self.line.is_some() || !self.rules.is_empty()
+    }
+
+    /// Whether what is not understood may be sent as it is.
+    fn passes_unread(&self) -> bool {
+        !self.rules.must_understand()
+    }
+}
