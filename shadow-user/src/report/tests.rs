@@ -231,7 +231,10 @@ fn the_text_names_only_what_happened() {
     snapshot.shadow.books.flows.mirrored = 1;
     snapshot.shadow.books.flows.skipped.add(Skipped::NoPort, 2);
     let text = summary::text(&snapshot, None);
-    assert!(text.contains("flows     seen 3, mirrored 1, skipped 2 (no_port 2), unshaped 0, open 0"), "{text}");
+    assert!(
+        text.contains("flows     seen 3, mirrored 1, skipped 2 (no_port 2), unshaped 0, open 0"),
+        "{text}"
+    );
     assert!(!text.contains("aborted"), "{text}");
 }
 

@@ -32,9 +32,21 @@ impl Tcpdump {
     /// # Errors
     /// When tcpdump is missing or refuses the filter.
     pub fn start(host: &Host, interface: &str, filter: &str) -> Result<Self> {
+        Self::start_with(host, interface, filter, "192")
+    }
+
+    /// The same of whole packets.
+    ///
+    /// # Errors
+    /// As [`Tcpdump::start`].
+    pub fn start_whole(host: &Host, interface: &str, filter: &str) -> Result<Self> {
+        Self::start_with(host, interface, filter, "262144")
+    }
+
+    fn start_with(host: &Host, interface: &str, filter: &str, len: &str) -> Result<Self> {
         let file = host.folder().join(format!("{interface}-{:x}.pcap", unique()));
         let mut command = host.command("tcpdump");
-        command.args(["-i", interface, "-n", "-U", "-s", "192", "-B", "65536"]);
+        command.args(["-i", interface, "-n", "-U", "-s", len, "-B", "65536"]);
         command.args(["-Z", "root", "--immediate-mode", "-w"]).arg(&file);
         command.args(filter.split_whitespace());
         let mut process = host.spawn(&format!("tcpdump-{interface}"), &mut command)?;
