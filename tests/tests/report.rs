@@ -417,9 +417,11 @@ fn a_reader_that_leaves_ends_neither_the_mirror_nor_the_report() -> Result<()> {
     let ended = mirror.stop()?;
     check_ended(&ended)?;
     let books = &ended.books;
-    ensure!(books.get("report.offered") == sent as u64, "{sent}: {:#}", books.json());
+    let offered = books.get("report.offered");
+    // On a busy host the comparison sheds some, which is counted before any report.
+    ensure!(offered + books.sum("exchanges.shed") == sent as u64, "{sent}: {:#}", books.json());
     let known = books.get("report.written") + books.sum("report.dropped");
-    ensure!(known == sent as u64, "{:#}", books.json());
+    ensure!(known == offered, "{:#}", books.json());
     Ok(())
 }
 
