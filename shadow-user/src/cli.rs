@@ -14,7 +14,8 @@ use crate::setting::{Text, one_or_many};
 
 pub use choice::{ClientAddress, Compare, GateAction, Live, LogFormat, Mark, Pace};
 pub use verbs::{
-    CtlArgs, CtlCommand, GuardCommand, GuardRemoveArgs, RouteAddArgs, RouteCommand, RouteDelArgs,
+    CompletionsArgs, ConfigCheckArgs, ConfigCommand, CtlArgs, CtlCommand, GuardCommand,
+    GuardRemoveArgs, ManArgs, RouteAddArgs, RouteCommand, RouteDelArgs,
 };
 
 /// Mirrors live TCP traffic of this host to a shadow server.
@@ -41,6 +42,13 @@ pub enum Command {
     Guard(GuardCommand),
     /// Look at a running mirror, pause it, or change its settings
     Ctl(CtlArgs),
+    /// Look into a file of settings
+    #[command(subcommand)]
+    Config(ConfigCommand),
+    /// Print completions for a shell, made from these commands
+    Completions(CompletionsArgs),
+    /// Print the manual page, or write one for each command
+    Man(ManArgs),
 }
 
 /// The flags of `mirror`, which are also the fields of its file.

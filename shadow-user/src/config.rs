@@ -8,6 +8,7 @@ mod rules;
 mod value;
 
 use std::fmt;
+use std::io::{self, Write as _};
 use std::net::{IpAddr, SocketAddr};
 use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
@@ -17,7 +18,9 @@ use std::time::Duration;
 use shadow_engine::Network;
 use shadow_engine::rules::Rules;
 
-use crate::cli::{ClientAddress, Compare, GateAction, Live, LogFormat, MirrorArgs, Pace};
+use crate::cli::{
+    ClientAddress, Compare, ConfigCheckArgs, GateAction, Live, LogFormat, MirrorArgs, Pace,
+};
 use crate::compare::MAX_WAITING;
 use crate::ctl::Place;
 use crate::report::jsonl::QUEUE_OCTETS;
@@ -211,6 +214,25 @@ impl Config {
             Refusal::new(&subject, what, "fields are the names of the flags, as in port = 80")
         })?;
         Self::merge(flags, file, &path)
+    }
+
+    /// Reads a file as [`Self::load`] does, and prints that it is in order.
+    ///
+    /// # Errors
+    /// The first that is not.
+    pub fn check_file(args: ConfigCheckArgs) -> Result<(), Refusal> {
+        let ConfigCheckArgs { file, flags } = args;
+        if let Some(other) = &flags.config {
+            return Err(Refusal::new(
+                format!("--config {}", other.display()),
+                "is a second file",
+                "give one, after config check",
+            ));
+        }
+        Self::load(MirrorArgs { config: Some(file.clone()), ..flags })?;
+        // A reader who has left does not make the file wrong.
+        let _ = writeln!(io::stdout(), "{} is in order", file.display());
+        Ok(())
     }
 
     /// What the page tells of this run.

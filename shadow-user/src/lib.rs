@@ -22,6 +22,7 @@ pub mod links;
 pub mod live;
 pub mod lock;
 mod log;
+pub mod manual;
 pub mod mirror;
 mod notice;
 pub mod preflight;
@@ -34,7 +35,7 @@ pub mod supervisor;
 pub mod web;
 pub mod worker;
 
-use cli::{Cli, Command};
+use cli::{Cli, Command, ConfigCommand};
 use config::Config;
 use kernel::KernelError;
 use setting::Refusal;
@@ -66,6 +67,11 @@ pub fn run() -> ExitCode {
         Command::Route(command) => route::run(command),
         Command::Guard(command) => guard::run(command),
         Command::Ctl(args) => ctl::run(args),
+        Command::Config(ConfigCommand::Check(args)) => {
+            Config::check_file(*args).map_err(anyhow::Error::from)
+        }
+        Command::Completions(args) => manual::completions(&args),
+        Command::Man(args) => manual::man(&args),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,

@@ -143,3 +143,25 @@ fn a_second_mirror_on_the_same_interface_and_port() -> Result<()> {
     check_ended(&first.stop()?)?;
     check_ended(&stage.mirror(Family::V4, &[])?.stop()?)
 }
+
+#[test]
+fn a_file_is_looked_into_without_a_mirror() -> Result<()> {
+    let lab = Lab::new()?;
+    let host = &lab.production;
+    let file = host.folder().join("shadowtap.toml");
+    let path = file.display().to_string();
+    fs::write(&file, "port = 80\nshadow = ['10.77.0.3:80', '10.77.0.3:81']\nsample = '5%'\n")?;
+    let output = shadowtap(host, &["config", "check", &path, "--iface", "eth0"])?;
+    let said = String::from_utf8_lossy(&output.stdout).into_owned();
+    ensure!(output.status.success() && said == format!("{path} is in order\n"), "{output:?}");
+    for (line, word) in [("sample = '500%'", "sample"), ("ports = 80", "line 2: unknown field")] {
+        fs::write(&file, format!("shadow = '10.77.0.3:80'\n{line}\n"))?;
+        let args = ["config", "check", &path, "--iface", "eth0", "--port", "80"];
+        let output = shadowtap(host, &args)?;
+        let said = String::from_utf8_lossy(&output.stderr).into_owned();
+        ensure!(output.status.code() == Some(2) && said.contains(word), "{output:?}");
+        ensure!(said.trim_end().lines().count() == 1 && said.contains(&path), "{said}");
+    }
+    ensure!(attached(host)? == 0);
+    Ok(())
+}

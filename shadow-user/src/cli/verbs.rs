@@ -3,7 +3,9 @@
 use std::path::PathBuf;
 
 use clap::{Args, Subcommand};
+use clap_complete::Shell;
 
+use super::MirrorArgs;
 use crate::setting::Text;
 
 /// The verbs of `route`.
@@ -115,4 +117,37 @@ pub enum CtlCommand {
         )]
         to: Vec<String>,
     },
+}
+
+/// The verbs of `config`.
+#[derive(Clone, Debug, Subcommand)]
+pub enum ConfigCommand {
+    /// Read a file as `mirror --config` does, and say what is wrong with it
+    Check(Box<ConfigCheckArgs>),
+}
+
+/// The flags of `config check`.
+#[derive(Args, Clone, Debug)]
+pub struct ConfigCheckArgs {
+    /// The file
+    pub file: PathBuf,
+
+    /// What is given beside the file.
+    #[command(flatten)]
+    pub flags: MirrorArgs,
+}
+
+/// The flags of `completions`.
+#[derive(Args, Clone, Debug)]
+pub struct CompletionsArgs {
+    /// The shell
+    pub shell: Shell,
+}
+
+/// The flags of `man`.
+#[derive(Args, Clone, Debug)]
+pub struct ManArgs {
+    /// Write a page for each command into this folder
+    #[arg(long, value_name = "FOLDER")]
+    pub dir: Option<PathBuf>,
 }
