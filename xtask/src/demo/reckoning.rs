@@ -110,9 +110,9 @@ mod tests {
             "replies":{{"captured":5,"used":5,"ignored":{{}}}},
             "sent":{{"transmitted":8,"packets":8,"unsent":{{}}}},
             "flows":{{"seen":1,"mirrored":1,"skipped":{{}},"aborted":{{}},"open":0}},
-            "bytes":{{"captured":80,"delivered":80,"open":0,"undelivered":{{}}}},
+            "bytes":{{"captured":80,"delivered":80,"open":0,"undelivered":{{}},"skipped":{{}}}},
             "requests":{{"seen":{seen},"delivered":{delivered},"answered":{delivered},"open":0,
-                "undelivered":{{"aborted":{undelivered}}},"unanswered":{{}},"waiting":0}}}}"#,
+                "undelivered":{{"aborted":{undelivered}}},"skipped":{{}},"unanswered":{{}},"waiting":0}}}}"#,
             undelivered = seen - delivered
         );
         Books::parse(&text).unwrap()
