@@ -166,18 +166,21 @@ fn attacks(lab: &Lab, attacker: &str) -> Result<()> {
         let reason = own["unpaired"][attacker].as_str().or(own["diff"]["opaque"].as_str());
         found.insert(path, reason.unwrap_or_default());
     }
-    let expected = BTreeMap::from(OUTCOMES);
-    ensure!(found == expected, "{found:#?}\n{:#}", books.json());
+    // What production sends at the speed of a veth may be more than the ring takes.
+    let is_lost = |found: &str| found == "lost" && books.sum("responses.lost") > 0;
+    for (path, outcome) in OUTCOMES {
+        let found = found.get(path).copied().with_context(|| format!("{path} is not told of"))?;
+        let is_expected = found == outcome || attacker == "production" && is_lost(found);
+        ensure!(is_expected, "{path}: {found:?}, not {outcome:?}: {:#}", books.json());
+    }
     ensure!(pages == beside, "{pages} of {beside} pages: {:#}", books.json());
     // Attacks and nothing else.
     ensure!(books.get("exchanges.seen") == beside + OUTCOMES.len() as u64, "{:#}", books.json());
     let unpaired = format!("exchanges.unpaired.{attacker}");
-    let reasons = ["closed", "unparsable"].map(|reason| {
-        let expected = OUTCOMES.iter().filter(|(_, outcome)| *outcome == reason).count();
-        (reason, expected as u64, books.get(&format!("{unpaired}.{reason}")))
-    });
-    for (reason, expected, found) in reasons {
-        ensure!(found == expected, "{found} {reason}, not {expected}: {:#}", books.json());
+    for reason in ["closed", "unparsable", "lost", "aborted", "shed", "tunnel"] {
+        let told = found.values().filter(|found| **found == reason).count() as u64;
+        let counted = books.get(&format!("{unpaired}.{reason}"));
+        ensure!(counted == told, "{counted} {reason}, not {told}: {:#}", books.json());
     }
     Ok(())
 }
