@@ -54,7 +54,7 @@ struct Bits(Vec<u8>, u32);
 impl Bits {
     fn push(&mut self, value: u64, count: u32) -> &mut Self {
         for bit in 0..count {
-            if self.1 % 8 == 0 {
+            if self.1.is_multiple_of(8) {
                 self.0.push(0);
             }
             let last = self.0.last_mut().unwrap();

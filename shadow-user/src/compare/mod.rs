@@ -311,7 +311,7 @@ impl Thread {
     /// [`LAST_EXCHANGES`]; the last moment.
     #[must_use]
     pub fn join(self) -> Arc<Compared> {
-        let _ = self.end.set(kernel::now() + LAST_EXCHANGES.into());
+        let _ = self.end.set(kernel::now() + LAST_EXCHANGES);
         if self.handle.join().is_err() {
             tracing::error!(
                 "the comparing thread panicked; what it had published last is what counts"

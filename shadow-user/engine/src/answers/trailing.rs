@@ -135,7 +135,7 @@ mod tests {
     }
 
     fn ends(port: u16) -> (SocketAddr, SocketAddr) {
-        ((([192, 0, 2, 1], port)).into(), ([192, 0, 2, 80], 80).into())
+        (([192, 0, 2, 1], port).into(), ([192, 0, 2, 80], 80).into())
     }
 
     fn key(port: u16) -> FlowKey {
