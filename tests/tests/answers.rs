@@ -1,10 +1,13 @@
 //! Production's answers are captured and paired with the shadow's, request by request; nothing of
 //! others is.
 
+use std::fs;
 use std::time::Duration;
 
 use anyhow::{Result, ensure};
-use shadow_lab::{Mix, Nginx, wrk};
+use shadow_lab::{
+    Behaviour, Connection, Lab, Mirror, Mix, Nginx, Request, ScriptedServer, wait_until, wrk,
+};
 use shadow_tests::{Family, Stage, at, attached, check_ended};
 
 const REQUESTS: u64 = 1_000;
@@ -44,6 +47,40 @@ fn every_request_is_paired_by_status() -> Result<()> {
 #[test]
 fn every_request_is_paired_with_its_body() -> Result<()> {
     every_request_is_paired(Family::V6, "body")
+}
+
+/// The shadow resets the connection at once, production answers two seconds later.
+#[test]
+fn what_production_answers_after_the_session_is_told_of() -> Result<()> {
+    let lab = Lab::new()?;
+    let long = lab.production.folder().join("long.txt");
+    fs::write(&long, vec![b'x'; 60_000])?;
+    let location = format!("location = /long {{ alias {}; limit_rate 30k; }}", long.display());
+    let _production = Nginx::start_with_locations(&lab.production, &location)?;
+    let _shadow = ScriptedServer::start(&lab.shadow, 80, Behaviour::Resets)?;
+    let (shadow, report) = (lab.shadow.at4(80).to_string(), lab.production.folder().join("report"));
+    let file = report.display().to_string();
+    let mut args = vec!["--iface", "eth0", "--port", "80", "--shadow", &shadow];
+    args.extend(["--compare", "body", "--report", &file]);
+    let mirror = Mirror::start(&lab.production, &args)?;
+    let limit = Duration::from_secs(20);
+    let mut kept = Connection::new(lab.client.connect(lab.production.at4(80), limit)?, limit)?;
+    kept.write(&Request::get("/long").head())?;
+    let get = |name| mirror.metric(name).ok().flatten().unwrap_or(0.0);
+    wait_until("the session's end", limit, || get("shadowtap_flows_aborted") == 1.0)?;
+    ensure!(get("shadowtap_exchanges_seen") == 0.0, "production has not answered");
+    ensure!(kept.receive(false)?.body.len() == 60_000);
+    wait_until("the exchange", limit, || get("shadowtap_exchanges_seen") == 1.0)?;
+    let ended = mirror.stop()?;
+    check_ended(&ended)?;
+    let books = &ended.books;
+    ensure!(books.get("flows.aborted.shadow_reset") == 1, "{:#}", books.json());
+    ensure!(books.get("exchanges.unpaired.shadow.aborted") == 1, "{:#}", books.json());
+    ensure!(books.sum("responses.ignored") == 0, "{:#}", books.json());
+    let line: serde_json::Value = serde_json::from_str(&fs::read_to_string(&report)?)?;
+    ensure!(line["http"]["response"]["body"]["bytes"] == 60_000, "{line:#}");
+    ensure!(line["shadowtap"]["unpaired"]["shadow"] == "aborted", "{line:#}");
+    Ok(())
 }
 
 #[test]

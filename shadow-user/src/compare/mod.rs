@@ -7,8 +7,8 @@ mod files;
 mod legs;
 mod waiting;
 
-use std::sync::Arc;
 use std::sync::mpsc::RecvTimeoutError;
+use std::sync::{Arc, OnceLock};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
@@ -46,6 +46,10 @@ const PUBLISH_EVERY: Duration = Duration::from_millis(500);
 /// Behind everything that production does.
 const NICE: i32 = 10;
 
+/// How long comparing may take when all is over. What waits may take far longer: a hostile answer costs
+/// a fraction of a second.
+const LAST_EXCHANGES: Duration = Duration::from_secs(5);
+
 /// How long the report's writer may take when all is over.
 const LAST_LINES: Duration = Duration::from_secs(2);
 
@@ -62,6 +66,8 @@ pub struct Compared {
     pub differences: Differences,
     /// Requests and their times by leg.
     pub legs: Legs,
+    /// Exchanges that were left when the mirror had ended and [`LAST_EXCHANGES`] were over.
+    pub stopped: u64,
     /// Exchanges that `--report-only` or `--report-sample` left out.
     pub left_out: u64,
     /// What has become of the report's lines, where there is a report.
@@ -84,6 +90,7 @@ impl Compared {
             noise: Noise::default(),
             differences: Differences::default(),
             legs: Legs::default(),
+            stopped: 0,
             left_out: 0,
             report: None,
         }
@@ -109,12 +116,18 @@ struct Comparing {
     noise: Noise,
     report: Option<Report>,
     seen: Seen,
+    /// When all is over.
+    end: End,
 }
+
+/// When nothing more is compared; not known before the mirror ends.
+type End = Arc<OnceLock<Instant>>;
 
 /// The running thread.
 #[derive(Debug)]
 pub struct Thread {
     handle: JoinHandle<()>,
+    end: End,
     seen: Seen,
 }
 
@@ -140,7 +153,9 @@ pub fn start(
         noise: Noise::default(),
         report,
         seen: Arc::clone(&seen),
+        end: End::default(),
     };
+    let end = Arc::clone(&comparing.end);
     let bounds = TallyBounds {
         example_octets: EXAMPLES,
         bodies: config.show_bodies,
@@ -154,7 +169,7 @@ pub fn start(
             comparing.run(exchanges, Compared::new(bounds));
         })
         .context("the comparing thread does not start")?;
-    Ok(Thread { handle, seen })
+    Ok(Thread { handle, end, seen })
 }
 
 impl Comparing {
@@ -231,6 +246,10 @@ impl Comparing {
         line: &mut Vec<u8>,
         to: &mut Compared,
     ) {
+        if self.is_over() {
+            to.stopped += 1;
+            return;
+        }
         let mut comparison = self.comparer.compare(&exchange, &self.noise);
         // Nothing that is to be masked leaves this function, whoever looks.
         self.rules.mask(&mut exchange, &mut comparison, &self.comparer);
@@ -256,10 +275,19 @@ impl Comparing {
 
     /// Production beside itself: whatever differs is noise.
     fn take_baseline(&mut self, mut exchange: Exchange, to: &mut Compared) {
+        if self.is_over() {
+            to.stopped += 1;
+            return;
+        }
         let mut comparison = self.comparer.compare(&exchange, &Noise::default());
         self.rules.mask(&mut exchange, &mut comparison, &self.comparer);
         to.tallies.record_baseline(&comparison);
         to.tallies.note_noise(&comparison, &self.thresholds, &mut self.noise);
+    }
+
+    /// Whether nothing more is compared.
+    fn is_over(&self) -> bool {
+        self.end.get().is_some_and(|end| kernel::now() >= *end)
     }
 
     fn publish(&mut self, compared: &mut Compared) {
@@ -279,9 +307,11 @@ impl Thread {
         Arc::clone(&self.seen)
     }
 
-    /// Waits until all that was handed in is compared and reported; the last moment.
+    /// Waits until what was handed in is compared and reported, as far as that gets in
+    /// [`LAST_EXCHANGES`]; the last moment.
     #[must_use]
     pub fn join(self) -> Arc<Compared> {
+        let _ = self.end.set(kernel::now() + LAST_EXCHANGES);
         if self.handle.join().is_err() {
             tracing::error!(
                 "the comparing thread panicked; what it had published last is what counts"

@@ -552,6 +552,13 @@ fn the_page_has_bodies_and_a_token_without_a_report() {
 }
 
 #[test]
+fn comparing_bodies_takes_its_memory_from_the_flows() {
+    let [status, body] = ["status", "body"]
+        .map(|depth| load(&format!("{LEAST} --compare {depth}")).expect("valid").flow_memory);
+    assert_eq!(status - body, 32 << 20);
+}
+
+#[test]
 fn a_report_takes_its_memory_from_the_flows() {
     let [without, with] =
         ["", " --report -"].map(|more| load(&format!("{LEAST}{more}")).expect("valid").flow_memory);

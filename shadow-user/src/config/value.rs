@@ -8,6 +8,7 @@ use bytesize::ByteSize;
 use clap::ValueEnum;
 use shadow_common::{MAX_TRACKED, MIN_TRACKED};
 use shadow_engine::Network;
+use shadow_engine::compare::COMPARING;
 
 use super::{HostPort, Service, SourceMode};
 use crate::cli::Compare;
@@ -151,7 +152,9 @@ pub(super) fn flow_memory(
     let (rings, count, comparing) = match compare {
         Compare::Off => (2, "two", 0),
         Compare::Status | Compare::Body => {
-            (3, "three", MAX_QUEUED as u64 + TRACKED_MEMORY * u64::from(tracked_flows(max_flows)))
+            let looking = if compare == Compare::Body { COMPARING as u64 } else { 0 };
+            let tracked = TRACKED_MEMORY * u64::from(tracked_flows(max_flows));
+            (3, "three", MAX_QUEUED as u64 + looking + tracked)
         }
     };
     // Each ring is mapped twice in a row (kernel 5.8), and so counted twice as resident.

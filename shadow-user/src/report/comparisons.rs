@@ -35,6 +35,7 @@ pub fn json(compared: &Compared) -> Json {
     });
     json!({
         "exchanges": total.exchanges,
+        "stopped": compared.stopped,
         "mismatches": total.mismatches(),
         "verdicts": verdicts(total),
         "statuses": statuses,
@@ -99,6 +100,9 @@ pub fn text(compared: &Compared) -> String {
     let mut text = format!("\n{:<9} exchanges {}", "compared", total.exchanges);
     if !happened.is_empty() {
         let _ = write!(text, " ({})", happened.join(", "));
+    }
+    if compared.stopped != 0 {
+        let _ = write!(text, ", left {} when time was over", compared.stopped);
     }
     if total.compared() != 0 {
         let share = total.mismatches() as f64 / total.compared() as f64 * 100.0;

@@ -9,10 +9,14 @@ use serde_json::Value;
 
 /// Each a whole and its parts, as `docs/accounting.md` has them. Added up here a second time: the
 /// daemon's own verdict is not taken on trust.
-const IDENTITIES: [(&str, &[&str]); 8] = [
+const IDENTITIES: [(&str, &[&str]); 12] = [
     ("packets.selected", &["packets.captured", "packets.lost"]),
     ("packets.captured", &["packets.used", "packets.ignored"]),
     ("replies.captured", &["replies.used", "replies.ignored"]),
+    ("responses.selected", &["responses.captured", "responses.lost"]),
+    ("responses.captured", &["responses.used", "responses.ignored"]),
+    ("exchanges.seen", &["exchanges.paired", "exchanges.unpaired"]),
+    ("exchanges.seen", &["exchanges.compared", "exchanges.shed"]),
     ("sent.transmitted", &["sent.packets", "sent.unsent"]),
     ("flows.seen", &["flows.mirrored", "flows.skipped", "flows.aborted", "flows.open"]),
     ("bytes.captured", &["bytes.delivered", "bytes.skipped", "bytes.undelivered", "bytes.open"]),
@@ -157,6 +161,10 @@ mod tests {
             "packets":{{"selected":10,"captured":9,"used":7,"ignored":{{"no_flow":2}},
                 "lost":{{"ring_full":1}}}},
             "replies":{{"captured":5,"used":5,"ignored":{{"no_session":0}}}},
+            "responses":{{"selected":6,"captured":5,"used":4,"ignored":{{"no_session":1}},
+                "lost":{{"ring_full":1}}}},
+            "exchanges":{{"seen":7,"paired":4,"unpaired":{{"production":{{"lost":2}},
+                "shadow":{{"closed":1}}}},"compared":5,"shed":{{"queue_full":2}}}},
             "sent":{{"transmitted":8,"packets":7,"unsent":{{"buffer_full":1}}}},
             "flows":{{"seen":{seen},"mirrored":3,"skipped":{{"midstream":1,"dry_run":1}},
                 "aborted":{{"gap":1}},"open":0}},

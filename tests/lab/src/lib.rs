@@ -16,6 +16,7 @@
 //! ```
 
 mod access_log;
+mod bomb;
 mod books;
 mod browser;
 mod cleanup;
@@ -24,6 +25,7 @@ pub mod contrib;
 mod curl;
 mod digest;
 mod host;
+mod hostile;
 mod http;
 mod link;
 mod mirror;
@@ -47,6 +49,7 @@ pub use content::{bytes as content, sha256_hex};
 pub use curl::curl;
 pub use digest::DigestServer;
 pub use host::Host;
+pub use hostile::{ATTACKS, ATTACKS2, HostileServer};
 pub use http::{Body, Connection, Request, Response};
 pub use link::{Link, Relayed};
 pub use mirror::{Ended, Mirror, binary, reasons, sum_metric};

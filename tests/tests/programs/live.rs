@@ -5,9 +5,11 @@ use std::net::TcpListener;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, ensure};
-use shadow_common::{GuardCounter, TapCounter};
+use shadow_common::{GuardCounter, RecordKind, TapCounter};
 use shadow_lab::Lab;
-use shadow_user::kernel::{AttachMode, KernelError, LoadOptions, Programs, RawSender, Unsent};
+use shadow_user::kernel::{
+    AttachMode, KernelError, LoadOptions, Programs, RawSender, ResponseOptions, Unsent,
+};
 
 use crate::bench::Bench;
 use crate::frames::packet;
@@ -191,6 +193,67 @@ fn a_connection_passes_the_tap_and_is_in_the_ring() -> Result<()> {
 
         lab.client.connect(service, LIMIT)?;
         ensure!(bench.programs.counters()? == counters, "{mode:?}: still attached");
+    }
+    Ok(())
+}
+
+/// Production's answers through the tap's other half, in either way of attaching.
+#[test]
+fn an_answer_passes_the_egress_and_is_in_the_ring() -> Result<()> {
+    for attach in [AttachMode::Auto, AttachMode::Clsact] {
+        let lab = Lab::new()?;
+        let responses = Some(ResponseOptions { bytes: 4 << 20, flows: 1 });
+        let mut programs =
+            Programs::load(LoadOptions { attach, responses, ..LoadOptions::default() })?;
+        let rings = programs.take_rings()?.context("first time")?;
+        let mut bench = Bench { programs, rings };
+        let service = lab.production.at4(80);
+        bench.serve(&[&service.to_string()]);
+        lab.production.enter(|| bench.programs.attach_tap("eth0"))??;
+        let attached = |direction| {
+            let filters = lab.production.run("tc", ["filter", "show", "dev", "eth0", direction])?;
+            Ok::<_, anyhow::Error>(filters.contains("direct-action"))
+        };
+        let is_clsact = attach == AttachMode::Clsact;
+        ensure!(attached("egress")? == is_clsact && attached("ingress")? == is_clsact);
+
+        let answer: Vec<u8> = (0..300_000_u32).map(|i| ((i * 31) >> 3) as u8).collect();
+        let listener = lab.production.enter(|| TcpListener::bind(service))??;
+        let converse = || -> Result<()> {
+            let mut client = lab.client.connect(service, LIMIT)?;
+            let (mut server, _) = listener.accept()?;
+            client.set_read_timeout(Some(LIMIT))?;
+            server.set_read_timeout(Some(LIMIT))?;
+            client.write_all(b"?")?;
+            server.read_exact(&mut [0])?;
+            let mut received = vec![0; answer.len()];
+            std::thread::scope(|scope| {
+                scope.spawn(|| server.write_all(&answer));
+                client.read_exact(&mut received)
+            })?;
+            ensure!(received == answer, "{attach:?}: the client's answer");
+            Ok(())
+        };
+        converse()?;
+        let mut copied = vec![false; answer.len()];
+        let mut first = None;
+        for (header, packet) in bench.drain() {
+            if header.kind == RecordKind::Response as u32 {
+                let payload = &packet[20 + usize::from(packet[32] >> 4) * 4..];
+                let seq = u32::from_be_bytes([packet[24], packet[25], packet[26], packet[27]]);
+                let at = seq.wrapping_sub(*first.get_or_insert(seq)) as usize;
+                ensure!(payload.is_empty() || answer[at..at + payload.len()] == *payload);
+                copied[at..at + payload.len()].fill(true);
+            }
+        }
+        ensure!(copied.iter().all(|is_copied| *is_copied), "{attach:?}: not all is in the ring");
+
+        lab.production.enter(|| bench.programs.detach_taps_out())?;
+        ensure!(!attached("egress")?, "{attach:?}: still attached");
+        let before = bench.programs.counters()?.responses.total();
+        converse()?;
+        ensure!(bench.programs.counters()?.responses.total() == before, "{attach:?}: still counts");
+        lab.production.enter(|| drop(bench))?;
     }
     Ok(())
 }

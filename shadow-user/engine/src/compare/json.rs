@@ -9,6 +9,7 @@ use std::fmt;
 use serde::Deserialize;
 use serde::de::{Deserializer, MapAccess, Visitor};
 use serde_json::value::RawValue;
+use twox_hash::XxHash64;
 
 use super::collect::Collector;
 use super::path::{self, JsonPath, Step};
@@ -183,14 +184,16 @@ impl<'a> Comparison<'a, '_, '_> {
 
     /// Whether the same values are there in whatever order; in the same order they are not equal texts.
     fn same_multiset(&mut self, ours: &[&RawValue], theirs: &[&RawValue]) -> bool {
-        let mut canonical = |values: &[&RawValue]| -> Option<Vec<String>> {
-            let mut texts = Vec::with_capacity(values.len());
+        // By hash: half a million short values fit into a body, and a text each would be a heap of them.
+        let mut text = String::new();
+        let mut canonical = |values: &[&RawValue]| -> Option<Vec<u64>> {
+            let mut hashes = Vec::with_capacity(values.len());
             for value in values {
-                let mut text = String::new();
+                text.clear();
                 self.canonical(value.get(), 0, &mut text)?;
-                texts.push(text);
+                hashes.push(XxHash64::oneshot(0, text.as_bytes()));
             }
-            Some(texts)
+            Some(hashes)
         };
         let (Some(mut ours), Some(mut theirs)) = (canonical(ours), canonical(theirs)) else {
             return false;

@@ -34,6 +34,6 @@ pub use latency::Latency;
 pub use learnt::{Learnt, LearntEndpoint, LearntError, LearntField};
 pub use noise::{Noise, Thresholds};
 pub use path::{JsonPath, JsonPathError};
-pub use rules::{Bounds, RuleError, Rules, Slower};
+pub use rules::{Bounds, COMPARING, RuleError, Rules, Slower};
 pub use tally::{EndpointTally, Example, FieldTally, Tallies, TallyBounds};
 pub use verdict::{Comparison, Difference, Kind, Opaque, Verdict};

@@ -111,6 +111,11 @@ pub struct Bounds {
     pub endpoints: usize,
 }
 
+/// What comparing one exchange takes besides the exchange within the default bounds, octets: the
+/// values of two arrays or objects that fill their bodies, or brotli's largest window (RFC 7932, 9.1),
+/// which is filled before any of it comes out.
+pub const COMPARING: usize = 32 << 20;
+
 impl Default for Bounds {
     fn default() -> Self {
         Self {
