@@ -198,7 +198,6 @@ fn configuration(prefix: &Path, port: u16, listen: &str, http: &str, locations: 
         r#"user root;
 daemon off;
 worker_processes 2;
-worker_rlimit_nofile 65536;
 pid {prefix}/nginx.pid;
 error_log {prefix}/error.log warn;
 events {{ worker_connections 32768; }}
