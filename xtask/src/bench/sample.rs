@@ -92,8 +92,9 @@ impl Bench<'_> {
         let production_cpu = probe::cpu(server.pid())?;
         let began = Instant::now();
         let served = load.run(&stage.lab.client, server.address(), self.time)?;
+        let quiet_since = self.catch_up(subject, shadow)?;
+        // Only now: production may have had some in its sockets when the client left.
         let requests = server.requests()? - requests;
-        let quiet_since = self.catch_up(subject, requests, shadow)?;
         let took = quiet_since - began;
         let production_cpu = probe::cpu(server.pid())? - production_cpu;
         let after = Usage::of(&running)?;
@@ -139,11 +140,11 @@ impl Bench<'_> {
         })
     }
 
-    /// Waits until the shadow has everything, or nothing more arrives; since when.
-    fn catch_up(&self, subject: Subject, requests: u64, before: u64) -> Result<Instant> {
+    /// Waits until nothing more arrives at the shadow; since when.
+    fn catch_up(&self, subject: Subject, before: u64) -> Result<Instant> {
         let ended = Instant::now();
         let mut changed = (ended, 0);
-        while subject != Subject::None && ended.elapsed() < CATCH_UP {
+        while subject.mirrors() && ended.elapsed() < CATCH_UP {
             let arrived = match subject {
                 Subject::Sink => self.stage.sink.answered()?,
                 _ => self.stage.shadow.requests()? - before,
@@ -151,7 +152,7 @@ impl Bench<'_> {
             if arrived != changed.1 {
                 changed = (Instant::now(), arrived);
             }
-            if (subject.mirrors() && arrived >= requests) || changed.0.elapsed() > QUIET {
+            if changed.0.elapsed() > QUIET {
                 break;
             }
             sleep(Duration::from_millis(20));

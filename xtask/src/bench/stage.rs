@@ -42,25 +42,21 @@ impl Stage {
     pub fn new(object: &Path) -> Result<Self> {
         let lab = Lab::new()?;
         let shadow = lab.shadow.at4(80);
-        // A mirrored request is one whose answer nobody reads; idle connections are kept as an expert
-        // would.
-        let http = format!(
-            "    upstream shadow {{ server {shadow}; keepalive 64; keepalive_requests 1000000; }}
-    mirror /mirrored;"
-        );
+        // nginx gives a mirrored answer up at its head, and the connection with it: one for each
+        // request, whose ports an expert lets the kernel use again.
+        lab.production.sysctl("net.ipv4.tcp_tw_reuse", "1")?;
+        let http = "    mirror /mirrored;";
         let mirrored = format!(
             "{LOCATIONS}
         location = /mirrored {{
             internal;
             access_log off;
-            proxy_pass http://shadow$request_uri;
-            proxy_http_version 1.1;
-            proxy_set_header Connection \"\";
+            proxy_pass http://{shadow}$request_uri;
         }}"
         );
         Ok(Self {
             production: Counted::start(&lab.production, 80, "", LOCATIONS)?,
-            mirroring: Counted::start(&lab.production, MIRRORING, &http, &mirrored)?,
+            mirroring: Counted::start(&lab.production, MIRRORING, http, &mirrored)?,
             shadow: Counted::start(&lab.shadow, 80, "", LOCATIONS)?,
             sink: Attached::sink(object, &lab.shadow)?,
             object: object.to_path_buf(),

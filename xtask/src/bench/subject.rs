@@ -64,9 +64,9 @@ impl Subject {
         }
     }
 
-    /// Whether requests are to arrive at the shadow's server.
+    /// Whether it mirrors production's traffic.
     pub const fn mirrors(self) -> bool {
-        !matches!(self, Self::None | Self::Other | Self::Sink)
+        !matches!(self, Self::None | Self::Other)
     }
 
     /// Starts it.
