@@ -1,8 +1,9 @@
 //! A shadow that costs next to nothing, for benchmarks: it answers each TCP segment to its port from
 //! what stands in that segment, at TC ingress, and remembers nothing. No socket, no process.
 //!
-//! It acknowledges everything, answers what begins with `GET ` with a page, and FIN with FIN. It
-//! knows no loss: an answer that gets lost is made again when the request is.
+//! It acknowledges everything, answers a segment that begins with `GET ` or `PUT ` with a page, before the
+//! request's content if it has any, and FIN with FIN. It knows no loss: an answer that gets lost is made
+//! again when the request is.
 //!
 //! `empty` is what a program costs that does nothing.
 #![no_std]
@@ -101,7 +102,8 @@ fn answer(ctx: &TcContext) -> Option<i32> {
     if flags & RST != 0 || (len == 0 && flags & (SYN | FIN) == 0) {
         return SHOT;
     }
-    let is_request = len >= 4 && ctx.load::<[u8; 4]>(TCP + offset).ok()? == *b"GET ";
+    let is_request =
+        len >= 4 && matches!(&ctx.load::<[u8; 4]>(TCP + offset).ok()?, b"GET " | b"PUT ");
     count(0, u64::from(is_request));
     count(1, len as u64);
 

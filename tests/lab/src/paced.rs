@@ -152,22 +152,26 @@ impl<'a> Run<'a> {
         let mut last_answer = self.began;
         loop {
             let now = Instant::now();
-            let mut next = end;
-            if now < end {
-                while let Some(&token) = self.idle.front() {
-                    let due = self.due(self.begun).unwrap_or(now);
-                    if due > now {
-                        next = due.min(end);
-                        break;
-                    }
-                    self.idle.pop_front();
-                    self.begun += 1;
-                    self.begin(token, due)?;
+            let last = end + GRACE;
+            let mut next = last;
+            while let Some(&token) = self.idle.front() {
+                let due = self.due(self.begun).unwrap_or(now);
+                // Late ones are sent all the same.
+                if due >= end || now > last {
+                    break;
                 }
-            } else if self.idle.len() == self.connections.len() || now > end + GRACE {
+                if due > now {
+                    next = due;
+                    break;
+                }
+                self.idle.pop_front();
+                self.begun += 1;
+                self.begin(token, due)?;
+            }
+            let is_done = self.due(self.begun).unwrap_or(now) >= end
+                && self.idle.len() == self.connections.len();
+            if is_done || now > last {
                 break;
-            } else {
-                next = end + GRACE;
             }
             let wait = next.saturating_duration_since(Instant::now());
             let timeout = Timespec {

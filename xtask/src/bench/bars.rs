@@ -54,11 +54,8 @@ pub fn all(rows: &[Row]) -> Vec<Bar> {
         |name, value, bar, reach, unit| Bar { name, value, bar, reach, unit, at_least: true };
     let (keepalive, fixed) = (Load::Keepalive, Load::Rate20k);
     let p99 = |row: &Row| row.latency_ratio.map(|ratio| percent(ratio[1] - 1.0));
-    // Of requests until they were sent, where that is known; else of packets until the engine.
-    let lag = |at: usize| {
-        let sent = value(fixed, Status, &|row| Some(row.sent_lag?[at]));
-        sent.or_else(|| value(fixed, Off, &|row| Some(row.lag?[at])))
-    };
+    // The engine sends in the same turn, unless the client's request has to wait for its turn.
+    let lag = |at: usize| value(fixed, Off, &|row| Some(row.lag?[at]));
     let foreign = value(keepalive, Other, &|row| row.tap_over_empty);
     let mib = |row: &Row| Some(row.memory / f64::from(1 << 20));
     vec![

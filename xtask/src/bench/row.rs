@@ -36,8 +36,8 @@ pub struct Row {
     pub memory: f64,
     /// From capture to the engine: median and 99th percentile.
     pub lag: Option<[f64; 2]>,
-    /// From a request's capture until it was sent.
-    pub sent_lag: Option<[f64; 2]>,
+    /// Packets lost, flows skipped and aborted, all rounds.
+    pub missing: [u64; 3],
     /// Nanoseconds that the tap took for a packet.
     pub tap_nanos: f64,
     /// Nanoseconds more than an empty program, where that was asked.
@@ -104,7 +104,7 @@ impl Row {
             ebpf: of(&|sample| sample.ebpf),
             memory: of(&|sample| sample.memory as f64),
             lag: both(&|sample| sample.lag),
-            sent_lag: both(&|sample| sample.sent_lag),
+            missing: [0, 1, 2].map(|at| own.iter().map(|sample| sample.missing[at]).sum()),
             tap_nanos: of(&|sample| sample.tap_nanos),
             tap_over_empty: (subject == Subject::Other)
                 .then(|| of(&|sample| sample.tap_nanos - sample.empty_nanos)),
@@ -152,7 +152,7 @@ pub mod tests {
             ebpf: 1.0,
             memory: 1 << 20,
             lag: Some([100.0, 400.0]),
-            sent_lag: None,
+            missing: [0; 3],
             tap_nanos: 40.0,
             empty_nanos: 30.0,
         }

@@ -8,7 +8,6 @@ use std::{
 
 use anyhow::{Context as _, Result};
 use serde::Serialize;
-use shadow_lab::Mirror;
 
 use super::{
     load::Load,
@@ -54,8 +53,8 @@ pub struct Sample {
     pub memory: u64,
     /// From capture to the engine: median and 99th percentile.
     pub lag: Option<[f64; 2]>,
-    /// From a request's capture until it was sent; only when comparing.
-    pub sent_lag: Option<[f64; 2]>,
+    /// What Shadowtap's books say is missing: packets lost, flows skipped and aborted.
+    pub missing: [u64; 3],
     /// Nanoseconds that the tap took for a packet.
     pub tap_nanos: f64,
     /// Nanoseconds that an empty program took for one beside it; where that was asked.
@@ -134,7 +133,8 @@ impl Bench<'_> {
             ebpf: each(nanos(after.ebpf) - nanos(before.ebpf), delivered),
             memory,
             lag: quantiles(&metrics, "shadowtap_capture_lag_seconds"),
-            sent_lag: quantiles(&metrics, "shadowtap_shadow_lag_seconds"),
+            missing: ["packets.lost", "flows.skipped", "flows.aborted"]
+                .map(|key| books.as_ref().map_or(0, |books| books.sum(key))),
             tap_nanos: each((after.ebpf.tap_nanos - before.ebpf.tap_nanos) as f64, runs),
             empty_nanos,
         })
@@ -174,8 +174,8 @@ impl Usage {
         for pid in running.pids() {
             usage.cpu += probe::cpu(pid)?;
         }
-        if let Running::Shadowtap(Mirror { process, .. }) = running {
-            usage.ebpf = probe::ebpf(process.pid()).context("read eBPF statistics")?;
+        if let Running::Shadowtap(mirror) = running {
+            usage.ebpf = probe::ebpf(mirror.process.pid()).context("read eBPF statistics")?;
         }
         Ok(usage)
     }
@@ -189,8 +189,9 @@ fn quantiles(metrics: &str, name: &str) -> Option<[f64; 2]> {
         .lines()
         .filter_map(|line| {
             let (bound, count) = line.strip_prefix(&prefix)?.split_once("\"} ")?;
-            let bound = if bound == "+Inf" { f64::INFINITY } else { bound.parse().ok()? };
-            Some((bound, count.parse().ok()?))
+            // The last one has no bound, however that is written.
+            let bound = bound.parse::<f64>().ok().filter(|bound| *bound < 1e9);
+            Some((bound.unwrap_or(f64::INFINITY), count.parse().ok()?))
         })
         .collect();
     buckets.sort_by(|a, b| a.0.total_cmp(&b.0));

@@ -79,7 +79,7 @@ impl Subject {
         let shadowtap = |port: &str, to: &str, depth: &str| {
             let flags = ["--iface", "eth0", "--port", port, "--shadow", to, "--compare", depth];
             let flags = [&flags[..], &["--live", "off"]].concat();
-            Mirror::start_binary(binary, production, &flags).map(Running::Shadowtap)
+            Mirror::start_binary(binary, production, &flags).map(Box::new).map(Running::Shadowtap)
         };
         let peer = |name: &str| peers.get(name).with_context(|| format!("no --peer {name}=PATH"));
         match self {
@@ -119,7 +119,7 @@ pub enum Running {
     /// Nothing, or production itself.
     Nothing,
     /// Shadowtap.
-    Shadowtap(Mirror),
+    Shadowtap(Box<Mirror>),
     /// Another mirror's programs.
     Processes(Vec<Process>),
 }

@@ -65,6 +65,10 @@ fn line(row: &Row) -> String {
     if row.failed > 0 {
         let _ = write!(text, "  {} failed", row.failed);
     }
+    let kinds = ["packets lost", "flows skipped", "flows aborted"];
+    for (kind, count) in kinds.into_iter().zip(row.missing).filter(|it| it.1 > 0) {
+        let _ = write!(text, "  {count} {kind}");
+    }
     text
 }
 
