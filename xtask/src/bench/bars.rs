@@ -72,7 +72,7 @@ pub fn all(rows: &[Row]) -> Vec<Bar> {
         most("lag to sending, p99 at 20,000 req/s", lag(1), 2_000.0, 600.0, "µs"),
         least(
             "upload mirrored, sink",
-            value(Load::Upload, Sink, &|row| Some(row.gbits())),
+            value(Load::Upload620, Sink, &|row| Some(row.gbits())),
             5.0,
             10.0,
             "Gbit/s",

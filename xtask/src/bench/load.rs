@@ -23,6 +23,8 @@ pub enum Load {
     Short12k,
     /// 1 MB in each request, 8 connections, as fast as production takes it.
     Upload,
+    /// The same at 620 requests per second, which is 5.2 Gbit/s.
+    Upload620,
     /// 1 MB in each answer, 8 connections, as fast as they are read (wrk).
     Download,
     /// 10,000 connections, each with a request every ten seconds.
@@ -77,13 +79,14 @@ impl Load {
             Self::Short12k => send(1_000, Some(12_000), true, get(to, "Connection: close\r\n")),
             Self::Idle => send(IDLE, Some(1_000), false, get(to, "")),
             Self::Upload => send(BULK as usize, None, false, put(to)),
+            Self::Upload620 => send(BULK as usize, Some(620), false, put(to)),
         }
     }
 
     /// Octets of a request's content.
     pub const fn body(self) -> usize {
         match self {
-            Self::Upload => UPLOAD,
+            Self::Upload | Self::Upload620 => UPLOAD,
             _ => 0,
         }
     }
@@ -97,8 +100,9 @@ impl fmt::Display for Load {
             Self::Rate1k => "keep-alive, 1,000 req/s",
             Self::Rate20k => "keep-alive, 20,000 req/s",
             Self::Short12k => "short connections, 12,000/s",
-            Self::Upload => "uploads of 1 MB",
-            Self::Download => "downloads of 1 MB",
+            Self::Upload => "uploads of 1 MB, saturating",
+            Self::Upload620 => "uploads of 1 MB, 620/s",
+            Self::Download => "downloads of 1 MB, saturating",
             Self::Idle => "10,000 idle clients, 1,000 req/s",
         })
     }

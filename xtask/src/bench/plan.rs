@@ -27,7 +27,7 @@ impl Plan {
             (Load::Rate20k, &[None, Off, Status]),
             (Load::Short, &[None, Sink, Nginx, Gor, Tcpcopy]),
             (Load::Short12k, &[None, Off]),
-            (Load::Upload, &[None, Sink]),
+            (Load::Upload620, &[None, Sink]),
             (Load::Idle, &[Off]),
         ];
         Self::of(steps, peers, 3, Duration::from_secs(2))
@@ -43,7 +43,8 @@ impl Plan {
             (Load::Rate1k, all),
             (Load::Rate20k, all),
             (Load::Short12k, all),
-            (Load::Upload, all),
+            (Load::Upload, &[None, Sink, Off, Tcpcopy]),
+            (Load::Upload620, &[None, Sink, Off, Status, Body]),
             (Load::Download, all),
             (Load::Idle, &[None, Off, Status, Nginx, Gor, Tcpcopy]),
         ];

@@ -49,7 +49,7 @@ impl Subject {
     pub fn can(self, load: Load, peers: &Peers) -> bool {
         match self {
             // Its mirror begins after the phase in which nginx answers an upload here.
-            Self::Nginx => load != Load::Upload,
+            Self::Nginx => load.body() == 0,
             Self::Gor => peers.contains_key("gor"),
             Self::Tcpcopy => peers.contains_key("tcpcopy") && peers.contains_key("intercept"),
             _ => true,
