@@ -27,7 +27,8 @@ const BROWSER: &[u8] = b"GET /articles/2026/11/on-mirrors?page=2&sort=new HTTP/1
     Cookie: session=0123456789abcdef0123456789abcdef; theme=dark; consent=1\r\n\
     Upgrade-Insecure-Requests: 1\r\nSec-Fetch-Dest: document\r\nSec-Fetch-Mode: navigate\r\n\
     Sec-Fetch-Site: same-origin\r\nPriority: u=0, i\r\n\r\n";
-const ANSWER: &[u8] = b"HTTP/1.1 200 OK\r\nServer: nginx\r\nDate: Wed, 25 Nov 2026 12:00:00 GMT\r\n\
+const ANSWER: &[u8] =
+    b"HTTP/1.1 200 OK\r\nServer: nginx\r\nDate: Wed, 25 Nov 2026 12:00:00 GMT\r\n\
     Content-Type: text/html; charset=utf-8\r\nContent-Length: 16\r\nConnection: keep-alive\r\n\
     Cache-Control: private, max-age=0\r\n\r\n0123456789abcdef";
 
@@ -48,7 +49,7 @@ fn open(flows: u32) -> Mirror {
 }
 
 /// A request on a connection that stays open: reassembly, gate, session, emulated client.
-#[divan::bench(args = [1, 1_000, MANY])]
+#[divan::bench(args = [1, 1_000, MANY], sample_size = 1_000)]
 fn request_among(bencher: Bencher<'_, '_>, flows: u32) {
     let mut mirror = open(flows);
     let mut number = 0;
@@ -65,7 +66,7 @@ fn request_among(bencher: Bencher<'_, '_>, flows: u32) {
 }
 
 /// A connection from SYN to FIN with one request.
-#[divan::bench]
+#[divan::bench(sample_size = 200)]
 fn short_connection(bencher: Bencher<'_, '_>) {
     let mut mirror = open(1);
     let mut index = 1;
@@ -101,7 +102,7 @@ fn timers_of_100_000_sessions(bencher: Bencher<'_, '_>) {
         });
 }
 
-#[divan::bench]
+#[divan::bench(sample_size = 1_000)]
 fn parse_request(bencher: Bencher<'_, '_>) {
     let mut requests = Requests::new();
     bencher.counter(BytesCount::of_slice(BROWSER)).bench_local(|| {
@@ -111,7 +112,7 @@ fn parse_request(bencher: Bencher<'_, '_>) {
     });
 }
 
-#[divan::bench]
+#[divan::bench(sample_size = 1_000)]
 fn parse_response(bencher: Bencher<'_, '_>) {
     let mut responses = Responses::new();
     bencher.counter(BytesCount::of_slice(ANSWER)).bench_local(|| {

@@ -24,8 +24,8 @@ impl Plan {
     pub fn quick(peers: &Peers) -> Self {
         let steps: &[(Load, &[Subject])] = &[
             (Load::Keepalive, &[None, Other, Sink, Off, Status, Body, Nginx, Gor, Tcpcopy]),
-            (Load::Rate20k, &[None, Off, Status]),
-            (Load::Short, &[None, Sink, Nginx, Gor, Tcpcopy]),
+            (Load::Rate20k, &[None, Off]),
+            (Load::Short, &[None, Sink]),
             (Load::Short12k, &[None, Off]),
             (Load::Upload620, &[None, Sink]),
             (Load::Idle, &[Off]),

@@ -1,23 +1,64 @@
 //! What the kernel has counted of a process: processor time, memory, its eBPF programs.
 
-use std::{collections::BTreeSet, fs, time::Duration};
+use std::{
+    collections::BTreeSet,
+    fs,
+    ops::{Add, Sub},
+    time::Duration,
+};
 
 use anyhow::{Context as _, Result};
 use aya::programs::loaded_programs;
 use procfs::process::Process;
 
-/// User and system time of a process until now, and of the children that it has. On a veth pair the
-/// system time of whoever sends includes the receiving host's network stack.
+/// Processor time.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Cpu {
+    /// In the program itself.
+    pub user: Duration,
+    /// In the kernel on its behalf. On a veth pair that includes the network stack of the host that
+    /// receives what it sends, and the eBPF programs there.
+    pub system: Duration,
+}
+
+impl Cpu {
+    /// Both.
+    pub fn total(self) -> Duration {
+        self.user + self.system
+    }
+}
+
+impl Add for Cpu {
+    type Output = Self;
+
+    fn add(self, more: Self) -> Self {
+        Self { user: self.user + more.user, system: self.system + more.system }
+    }
+}
+
+impl Sub for Cpu {
+    type Output = Self;
+
+    fn sub(self, less: Self) -> Self {
+        let user = self.user.saturating_sub(less.user);
+        Self { user, system: self.system.saturating_sub(less.system) }
+    }
+}
+
+/// Of a process until now, and of the children that it has.
 ///
 /// # Errors
 /// It has ended.
-pub fn cpu(pid: u32) -> Result<Duration> {
-    let mut ticks = 0;
+pub fn cpu(pid: u32) -> Result<Cpu> {
+    let second = u32::try_from(procfs::ticks_per_second())?;
+    let mut cpu = Cpu::default();
     for pid in [pid].into_iter().chain(children(pid)) {
         let stat = process(pid)?.stat().context("read a process's times")?;
-        ticks += stat.utime + stat.stime;
+        let [user, system] =
+            [stat.utime, stat.stime].map(|ticks| Duration::from_secs(ticks) / second);
+        cpu = cpu + Cpu { user, system };
     }
-    Ok(Duration::from_secs(ticks) / u32::try_from(procfs::ticks_per_second())?)
+    Ok(cpu)
 }
 
 /// The most that a process had in memory, octets (`VmHWM`, proc(5)).

@@ -30,6 +30,8 @@ pub struct Row {
     /// The mirror's processor time for a delivered request, eBPF programs included. Of a mirror in
     /// production's own process: what production took more than alone.
     pub cpu: f64,
+    /// The part of it in the programs themselves.
+    pub user: f64,
     /// The part of it in eBPF programs.
     pub ebpf: f64,
     /// The mirror's peak in memory, octets.
@@ -101,6 +103,7 @@ impl Row {
             delivered: own.iter().map(|sample| sample.delivered).sum(),
             shadow_rate: of(&|sample| sample.shadow_rate),
             cpu,
+            user: of(&|sample| sample.user),
             ebpf: of(&|sample| sample.ebpf),
             memory: of(&|sample| sample.memory as f64),
             lag: both(&|sample| sample.lag),
@@ -149,6 +152,7 @@ pub mod tests {
             shadow_rate: rate,
             production_cpu: 5.0,
             cpu: 3.0,
+            user: 1.0,
             ebpf: 1.0,
             memory: 1 << 20,
             lag: Some([100.0, 400.0]),

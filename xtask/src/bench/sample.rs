@@ -11,7 +11,7 @@ use serde::Serialize;
 
 use super::{
     load::Load,
-    probe::{self, Ebpf},
+    probe::{self, Cpu, Ebpf},
     sink::Attached,
     stage::Stage,
     subject::{Peers, Running, Subject},
@@ -20,7 +20,7 @@ use super::{
 /// How long a mirror may take to catch up after the load.
 const CATCH_UP: Duration = Duration::from_secs(8);
 /// Nothing more arrives.
-const QUIET: Duration = Duration::from_millis(400);
+const QUIET: Duration = Duration::from_millis(250);
 
 /// What was measured. Times are microseconds.
 #[derive(Clone, Debug, Serialize)]
@@ -47,7 +47,9 @@ pub struct Sample {
     pub production_cpu: f64,
     /// The mirror's processor time for a delivered request, in its processes.
     pub cpu: f64,
-    /// The same, in eBPF programs.
+    /// The part of it that is spent in the programs themselves, not in the kernel on their behalf.
+    pub user: f64,
+    /// On top of it, in eBPF programs.
     pub ebpf: f64,
     /// The mirror's peak in memory, octets.
     pub memory: u64,
@@ -128,8 +130,9 @@ impl Bench<'_> {
             requests,
             delivered,
             shadow_rate: delivered as f64 / took.max(served.elapsed).as_secs_f64(),
-            production_cpu: each(micros(production_cpu), requests),
-            cpu: each(micros(after.cpu - before.cpu), delivered),
+            production_cpu: each(micros(production_cpu.total()), requests),
+            cpu: each(micros((after.cpu - before.cpu).total()), delivered),
+            user: each(micros((after.cpu - before.cpu).user), delivered),
             ebpf: each(nanos(after.ebpf) - nanos(before.ebpf), delivered),
             memory,
             lag: quantiles(&metrics, "shadowtap_capture_lag_seconds"),
@@ -164,7 +167,7 @@ impl Bench<'_> {
 /// What a mirror has used until now.
 #[derive(Default)]
 struct Usage {
-    cpu: Duration,
+    cpu: Cpu,
     ebpf: Ebpf,
 }
 
@@ -172,7 +175,7 @@ impl Usage {
     fn of(running: &Running) -> Result<Self> {
         let mut usage = Self::default();
         for pid in running.pids() {
-            usage.cpu += probe::cpu(pid)?;
+            usage.cpu = usage.cpu + probe::cpu(pid)?;
         }
         if let Running::Shadowtap(mirror) = running {
             usage.ebpf = probe::ebpf(mirror.process.pid()).context("read eBPF statistics")?;

@@ -13,7 +13,7 @@ pub fn rows(rows: &[Row]) -> String {
             load = Some(row.load);
             let _ = write!(
                 text,
-                "\n{}\n  {:<13}{:>9}{:>7}{:>15}{:>17}{:>19}{:>11}{:>9}{:>7}{:>7}{:>16}\n",
+                "\n{}\n  {:<13}{:>9}{:>7}{:>15}{:>17}{:>19}{:>11}{:>9}{:>7}{:>7}{:>7}{:>16}\n",
                 row.load,
                 "",
                 "req/s",
@@ -23,6 +23,7 @@ pub fn rows(rows: &[Row]) -> String {
                 "p99.9 µs",
                 "arrived",
                 "CPU µs",
+                "user",
                 "eBPF",
                 "MiB",
                 "lag p50/p99 µs",
@@ -54,7 +55,7 @@ fn line(row: &Row) -> String {
             // Never 100 % when one is missing.
             format!("{:.3}%", (row.arrived() * 1e5).floor() / 1e3)
         };
-        let _ = write!(text, "{arrived:>11}{:>9.2}{:>7.2}", row.cpu, row.ebpf);
+        let _ = write!(text, "{arrived:>11}{:>9.2}{:>7.2}{:>7.2}", row.cpu, row.user, row.ebpf);
         if row.memory > 0.0 {
             let _ = write!(text, "{:>7.1}", row.memory / f64::from(1 << 20));
         }
