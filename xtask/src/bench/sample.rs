@@ -105,8 +105,9 @@ impl Bench<'_> {
             _ => String::new(),
         };
         let empty_nanos = empty.as_ref().map(Attached::nanos).transpose()?.unwrap_or(0.0);
-        let shadow = stage.shadow.requests()? - shadow;
         let books = running.stop()?;
+        // Only now: a mirror that lags sends what it still has when it is told to end.
+        let shadow = stage.shadow.requests()? - shadow;
         if books.is_some() {
             // A guard that stays would be part of the next measurement.
             let remove = ["guard", "remove", "--all"];
