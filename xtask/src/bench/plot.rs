@@ -11,7 +11,7 @@ use plotters::prelude::{
 use super::{load::Load, row::Row, subject::Subject};
 
 const WIDTH: u32 = 720;
-const LEFT: i32 = 120;
+const LEFT: i32 = 130;
 const STEP: i32 = 30;
 const TOP: i32 = 50;
 const OURS: RGBColor = RGBColor(0x1f, 0x6f, 0xb4);
@@ -92,7 +92,8 @@ impl Chart {
                 [(LEFT, y), (x.max(LEFT + 1), y + STEP - 8)],
                 color.filled(),
             ))?;
-            area.draw(&Text::new(subject.to_string(), (10, y + 5), font(13)))?;
+            let name = if ours { format!("Shadowtap, {subject}") } else { subject.to_string() };
+            area.draw(&Text::new(name, (10, y + 5), font(13)))?;
             area.draw(&Text::new(text.clone(), (x + 6, y + 5), font(13)))?;
         }
         area.present()
@@ -117,7 +118,7 @@ mod tests {
         let path = folder.path().join("kept.svg");
         charts[0].draw(&path, "here").unwrap();
         let svg = std::fs::read_to_string(path).unwrap();
-        for text in ["nginx mirror", "91 %", "here", "100 %, 100 req/s"] {
+        for text in ["nginx mirror", "Shadowtap, off", "91 %", "here", "100 %, 100 req/s"] {
             assert!(svg.contains(text), "{text}: {svg}");
         }
     }
