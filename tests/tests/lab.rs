@@ -9,8 +9,8 @@ use std::time::Duration;
 use anyhow::{Result, ensure};
 use nix::sys::signal::Signal;
 use shadow_lab::{
-    Connection, Host, Lab, Mix, Nginx, Progress, Redis, Request, Tcpdump, Topology,
-    check_against_client, compare, curl, run_traffic, wait_until, wrk,
+    Behaviour, Connection, Host, Lab, Mix, Nginx, Paced, Progress, Redis, Request, ScriptedServer,
+    Tcpdump, Topology, check_against_client, compare, curl, paced, run_traffic, wait_until, wrk,
 };
 
 /// A closed port of a host that is there refuses at once.
@@ -176,5 +176,38 @@ fn redis_and_wrk_run() -> Result<()> {
     let url = format!("http://{}/small.txt", lab.production.v4);
     let result = wrk(&lab.client, &url, 4, Duration::from_secs(1))?;
     ensure!(result.requests > 100 && result.socket_errors == 0, "{result:?}");
+    Ok(())
+}
+
+#[test]
+fn a_paced_client_sends_what_is_due_and_counts_stalls_from_then() -> Result<()> {
+    let lab = Lab::new()?;
+    let _nginx = Nginx::start(&lab.production)?;
+    let target = lab.production.at4(80);
+    let plan = Paced {
+        target,
+        request: b"GET /quiet/1k.bin HTTP/1.1\r\nHost: x\r\n\r\n".to_vec(),
+        connections: 8,
+        rate: Some(500),
+        short: false,
+        duration: Duration::from_secs(1),
+    };
+    let result = paced(&lab.client, &plan)?;
+    assert_eq!((result.due, result.answered, result.failed), (500, 500, 0));
+    // A connection for each request: the server closes it.
+    let request = b"GET / HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n".to_vec();
+    let files = Paced { short: true, request, rate: Some(200), ..plan.clone() };
+    let result = paced(&lab.client, &files)?;
+    // There is no index: an answer, but none of success.
+    assert_eq!((result.due, result.answered, result.failed), (200, 0, 200));
+
+    // Ten octets in a second, on one connection: the second request waits for the first, and so on.
+    let _slow = ScriptedServer::start(&lab.production, 81, Behaviour::Trickles)?;
+    let target = lab.production.at4(81);
+    let stalled = Paced { target, connections: 1, rate: Some(20), ..plan };
+    let result = paced(&lab.client, &stalled)?;
+    assert_eq!((result.due, result.answered), (20, 0));
+    let least = result.quantile(0.5);
+    assert!(least > Duration::from_secs(2), "half of them were late by {least:?} at most");
     Ok(())
 }

@@ -1,10 +1,11 @@
 //! Everything that is done with a checkout, as `cargo xtask <verb>`: one file per verb.
 //!
-//! Verbs: [`setup`], [`doctor`], [`build`], [`run`], [`demo`], [`soak`], [`mod@test`]. What they stand on: [`host`] (this
+//! Verbs: [`setup`], [`doctor`], [`build`], [`run`], [`demo`], [`soak`], [`bench`], [`mod@test`]. What they stand on: [`host`] (this
 //! machine), [`toolchain`] and [`linker`] (what the eBPF crate is built with), [`packages`] (servers
 //! and clients that the tests use), [`bpffs`] (where guards are pinned), [`progress`] (how a long step is shown), [`tally`] (test results
 //! added up).
 
+mod bench;
 mod bpffs;
 mod build;
 mod demo;
@@ -49,6 +50,8 @@ enum Verb {
     Demo(demo::Args),
     /// Mirror very many short flows, and watch the memory of the mirror.
     Soak(soak::Args),
+    /// Measure production, the shadow and the mirror under load, beside other mirrors.
+    Bench(bench::Args),
     /// Check and test everything; what needs root goes through sudo when not root.
     Test(test::Args),
 }
@@ -62,6 +65,7 @@ fn main() -> ExitCode {
         Verb::Run(args) => run::run(cli.toolchain, &args),
         Verb::Demo(args) => demo::run(cli.toolchain, &args),
         Verb::Soak(args) => soak::run(cli.toolchain, &args),
+        Verb::Bench(args) => bench::run(cli.toolchain, &args),
         Verb::Test(args) => test::run(cli.toolchain, &args),
     };
     done.unwrap_or_else(|error| {

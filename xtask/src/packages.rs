@@ -31,6 +31,7 @@ pub const LAB: &[Package] = &[
     Package { name: "redis-tools", programs: &["redis-benchmark", "redis-cli"] },
     Package { name: "tcpdump", programs: &["tcpdump"] },
     Package { name: "util-linux", programs: &["nsenter", "setpriv", "unshare"] },
+    Package { name: "valgrind", programs: &["valgrind"] },
     Package { name: "wrk", programs: &["wrk"] },
 ];
 

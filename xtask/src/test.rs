@@ -161,6 +161,8 @@ impl Suite {
             "clippy",
             "--package",
             "shadow-ebpf",
+            "--features",
+            "sink",
             "--target",
             "bpfel-unknown-none",
             "-Z",

@@ -50,7 +50,7 @@ impl Nginx {
     /// # Errors
     /// As [`Nginx::start`].
     pub fn start_on(host: &Host, port: u16) -> Result<Self> {
-        Self::start_with(host, port, "", "")
+        Self::start_with(host, port, "", "", "")
     }
 
     /// The same on port 80 with further locations, as nginx's configuration has them.
@@ -66,7 +66,7 @@ impl Nginx {
     /// # Errors
     /// As [`Nginx::start`].
     pub fn start_on_with_locations(host: &Host, port: u16, locations: &str) -> Result<Self> {
-        Self::start_with(host, port, "", locations)
+        Self::start_with(host, port, "", "", locations)
     }
 
     /// The same on port 80, where each connection begins with a PROXY protocol header.
@@ -74,10 +74,25 @@ impl Nginx {
     /// # Errors
     /// As [`Nginx::start`].
     pub fn start_behind_proxy(host: &Host) -> Result<Self> {
-        Self::start_with(host, 80, "proxy_protocol", "")
+        Self::start_with(host, 80, "proxy_protocol", "", "")
     }
 
-    fn start_with(host: &Host, port: u16, listen: &str, locations: &str) -> Result<Self> {
+    /// The same on another port with further directives of the `http` block, such as an `upstream`,
+    /// and further locations.
+    ///
+    /// # Errors
+    /// As [`Nginx::start`].
+    pub fn start_on_with_http(host: &Host, port: u16, http: &str, locations: &str) -> Result<Self> {
+        Self::start_with(host, port, "", http, locations)
+    }
+
+    fn start_with(
+        host: &Host,
+        port: u16,
+        listen: &str,
+        http: &str,
+        locations: &str,
+    ) -> Result<Self> {
         let prefix = host.folder().join(format!("nginx-{port}"));
         fs::create_dir_all(prefix.join("files")).context("make nginx's folder")?;
         for (name, offset, len) in FILES {
@@ -85,7 +100,7 @@ impl Nginx {
         }
         let digest = DigestServer::start(&prefix.join("digest.sock"))?;
         let config = prefix.join("nginx.conf");
-        fs::write(&config, configuration(&prefix, port, listen, locations))
+        fs::write(&config, configuration(&prefix, port, listen, http, locations))
             .context("write nginx.conf")?;
         let mut command = host.command("nginx");
         command.arg("-p").arg(&prefix).arg("-c").arg(&config);
@@ -177,7 +192,7 @@ impl Drop for Nginx {
     }
 }
 
-fn configuration(prefix: &Path, port: u16, listen: &str, locations: &str) -> String {
+fn configuration(prefix: &Path, port: u16, listen: &str, http: &str, locations: &str) -> String {
     let prefix = prefix.display();
     format!(
         r#"user root;
@@ -185,7 +200,7 @@ daemon off;
 worker_processes 2;
 pid {prefix}/nginx.pid;
 error_log {prefix}/error.log warn;
-events {{ worker_connections 8192; }}
+events {{ worker_connections 32768; }}
 http {{
     log_format lab escape=json '{{"id":"$http_x_request_id","method":"$request_method",'
         '"uri":"$request_uri","status":$status,"request_length":$request_length,'
@@ -208,6 +223,7 @@ http {{
         keepalive 32;
         keepalive_requests 1000000;
     }}
+{http}
     server {{
         listen {port} default_server backlog=4096 {listen};
         listen [::]:{port} default_server backlog=4096 {listen};
