@@ -2,10 +2,12 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 
 use ipnet::IpNet;
-use shadow_common::{ChoiceRule, MAX_CLIENTS};
+use shadow_common::{ChoiceRule, MAX_CLIENTS, place};
+
+use crate::services::address;
 
 /// What a user may choose by.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
@@ -18,6 +20,19 @@ pub struct Selection {
     pub paused: bool,
 }
 
+impl Selection {
+    /// What is left of it when the sample is made smaller by `share`, 0 to 1; by nothing, no flow is
+    /// begun.
+    #[must_use]
+    pub fn eased(&self, share: f64) -> Self {
+        Self {
+            sample: self.sample.part(share),
+            paused: self.paused || share <= 0.0,
+            ..self.clone()
+        }
+    }
+}
+
 /// Of what a sample is taken.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq, clap::ValueEnum)]
 pub enum SampleBy {
@@ -26,6 +41,27 @@ pub enum SampleBy {
     Client,
     /// Of connections.
     Connection,
+}
+
+/// Who is in a sample, and who in a smaller one.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Places {
+    /// Of what samples are taken.
+    pub by: SampleBy,
+    /// What they differ by.
+    pub seed: u64,
+}
+
+impl Places {
+    /// Whether a client's flow is in the sample, as the tap has it.
+    #[must_use]
+    pub fn has(self, sample: Sample, client: SocketAddr) -> bool {
+        let port = match self.by {
+            SampleBy::Client => [0; 2],
+            SampleBy::Connection => client.port().to_be_bytes(),
+        };
+        u64::from(place(self.seed, &address(client.ip()), port)) < sample.bound()
+    }
 }
 
 /// A share of more than nothing, in steps of a billionth.
@@ -74,6 +110,13 @@ impl Sample {
     #[must_use]
     pub fn ratio(self) -> f64 {
         f64::from(self.0) / f64::from(Self::WHOLE.0)
+    }
+
+    /// So much of it, 0 to 1; the least share that there is at least.
+    #[must_use]
+    pub fn part(self, ratio: f64) -> Self {
+        let billionths = f64::from(self.0) * ratio.clamp(0.0, 1.0);
+        Self((billionths as u32).max(1))
     }
 
     /// The bound of the places in the sample, see [`shadow_common::place`]: at least one, so that no
@@ -294,6 +337,17 @@ mod tests {
             assert_eq!(sample.to_string(), text);
         }
         assert_eq!(Sample::parse("0010.50 %").expect("a share").to_string(), "10.5%");
+    }
+
+    #[test]
+    fn a_part_of_a_share_is_never_nothing_and_nothing_is_a_pause() {
+        let half = Sample::parse("50%").expect("a share");
+        assert_eq!(half.part(0.25).to_string(), "12.5%");
+        assert_eq!(half.part(1.0), half);
+        assert_eq!(half.part(0.0).to_string(), "0.0000001%");
+        let selection = Selection { sample: half, ..Selection::default() };
+        assert_eq!(selection.eased(1.0), selection);
+        assert!(!selection.eased(0.01).paused && selection.eased(0.0).paused);
     }
 
     #[test]

@@ -99,6 +99,21 @@ pub struct MirrorArgs {
     #[arg(long, value_name = "NUMBER")]
     pub seed: Option<Text>,
 
+    /// Make the sample smaller when the mirror takes more than this share of one processor, or off
+    /// [default: 50%]
+    #[arg(long, value_name = "PERCENT")]
+    pub cpu_limit: Option<Text>,
+
+    /// When the sample is made smaller for the host's sake.
+    #[arg(
+        long,
+        value_name = "PERCENT",
+        help = "Make the sample smaller when something on this host waits for a processor for more than \
+                this share of the time, production's accept queue fills up or software interrupts take \
+                a processor; or off [default: 60%]"
+    )]
+    pub pressure_limit: Option<Text>,
+
     /// Which clients.
     #[arg(
         long,

@@ -299,6 +299,8 @@ impl Config {
             sample: given!("sample", sample, "100%"),
             sample_by: given!("sample-by", sample_by, "client"),
             seed: given!("seed", seed, "0"),
+            cpu_limit: given!("cpu-limit", cpu_limit, "50%"),
+            pressure_limit: given!("pressure-limit", pressure_limit, "60%"),
             client: sources.many("client", flags.client, file.client),
             exclude_client: sources.many(
                 "exclude-client",

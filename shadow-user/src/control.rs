@@ -20,9 +20,11 @@ use crate::kernel;
 use crate::links::{Change, Link, Links};
 use crate::live::Live;
 use crate::notice::Notices;
+use crate::pressure::{Gauges, Governor};
 use crate::report::Snapshot;
 use crate::report::jsonl::Reopen;
 use crate::services::{own_addresses, service_keys};
+use crate::setting::Setting;
 use crate::supervisor::Supervisor;
 use crate::worker::{Command, Worker};
 
@@ -139,6 +141,8 @@ impl Control<'_> {
         tokio::pin!(over);
         let mut stopping = false;
         let mut notices = Notices::default();
+        let mut gauges = Gauges::new(self.ports());
+        let mut governor = Governor::default();
         let last = loop {
             tokio::select! {
                 last = &mut done => break last.context("the worker panicked")?,
@@ -170,6 +174,7 @@ impl Control<'_> {
                 _ = refresh.tick() => {
                     notices.look(&self.sources.published.load());
                     if !stopping {
+                        self.watch(&mut gauges, &mut governor);
                         self.refresh().await;
                     }
                 }
@@ -206,6 +211,24 @@ impl Control<'_> {
         };
         // A worker that has ended already needs no command.
         let _ = self.commands.send(command);
+    }
+
+    /// Makes the sample smaller while this host is under pressure.
+    fn watch(&self, gauges: &mut Gauges, governor: &mut Governor) {
+        let limits = self.sources.published.load().settings.limits;
+        let Some((load, beyond)) = gauges.read(kernel::now(), &limits) else { return };
+        if let Some(step) = governor.step(load) {
+            let _ = self.commands.send(Command::Ease { step, beyond });
+        }
+    }
+
+    /// Where production listens, as far as it does on this host.
+    fn ports(&self) -> Vec<u16> {
+        let port = |service: &Setting<Service>| match service.value {
+            Service::Host(port) => port,
+            Service::Exactly(address) => address.port(),
+        };
+        self.config.port.iter().map(port).collect()
     }
 
     /// Follows the interfaces and addresses of this host, and hears what the programs have

@@ -26,6 +26,7 @@ pub mod manual;
 pub mod mirror;
 mod notice;
 pub mod preflight;
+pub mod pressure;
 pub mod report;
 pub mod route;
 pub mod services;

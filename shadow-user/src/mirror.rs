@@ -16,10 +16,11 @@ use shadow_engine::{ClientAddress, Engine, EngineConfig, Secret, Source};
 
 use crate::announce::Announcer;
 use crate::check;
+use crate::choice::Places;
 use crate::cli;
 use crate::compare::{self, Compared};
 use crate::comparing;
-use crate::config::{Config, HostPort, SourceMode, tracked_flows};
+use crate::config::{Choosing, Config, HostPort, SourceMode, tracked_flows};
 use crate::control;
 use crate::ctl::Socket;
 use crate::ctl::settings::Settings;
@@ -36,7 +37,7 @@ use crate::setting::{Refusal, Setting};
 use crate::shadows::{Shadow, Shadows};
 use crate::web::Token;
 use crate::web::access::Access;
-use crate::worker::{Published, Worker};
+use crate::worker::{Ends, Published, Worker};
 
 /// Mirrors until told to stop.
 ///
@@ -102,9 +103,10 @@ async fn mirror(config: &Config) -> anyhow::Result<()> {
     let (commands, receiver) = mpsc::channel();
     let (sender, exchanges) = comparing::queue();
     let pinning = pinning(config, &plan);
-    let settings = Settings { selection: config.choosing.selection.clone() };
-    let seen = Arc::clone(&published);
-    let worker = Worker::new(programs, shadows, pinning, receiver, sender, settings, seen)?;
+    let Choosing { selection, by, seed, limits } = config.choosing.clone();
+    let (settings, places) = (Settings { selection, limits }, Places { by, seed });
+    let ends = Ends { commands: receiver, exchanges: sender, published: Arc::clone(&published) };
+    let worker = Worker::new(programs, shadows, pinning, settings, places, ends)?;
     // It ends with the worker, which has the other end.
     let comparing = compare::start(config, rules, learnt, report, exchanges)?;
     announce(config, &plan);

@@ -3,6 +3,7 @@
 //! Nothing is shared between them but the kernel, which copies production's answers once: whatever
 //! any of them wants of a flow.
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 
 use shadow_engine::books::Books;
@@ -152,6 +153,13 @@ impl Shadows {
     pub fn set_paused(&mut self, paused: bool) {
         for shadow in &mut self.shadows {
             shadow.engine.set_paused(paused);
+        }
+    }
+
+    /// Resets the sessions of flows, of client and production, that `keep` does not name.
+    pub fn shed(&mut self, mut keep: impl FnMut(SocketAddr, SocketAddr) -> bool, now: Instant) {
+        for shadow in &mut self.shadows {
+            shadow.engine.shed(&mut keep, now);
         }
     }
 

@@ -1,6 +1,7 @@
 //! The thread that packets go through. It owns the engines, the programs, the rings
 //! and the sockets, and shares nothing but a snapshot that it replaces whole.
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, TryRecvError};
 use std::thread;
@@ -14,11 +15,12 @@ use shadow_engine::time::Instant;
 use shadow_engine::{Order, Want};
 use tokio::sync::oneshot;
 
-use crate::choice::Wrong;
+use crate::choice::{Places, Selection, Wrong};
 use crate::comparing;
 use crate::ctl::settings::{Change, Name, Settings};
 use crate::kernel::{self, KernelCounters, KernelError, Pinning, Programs, Rings};
 use crate::links::Link;
+use crate::pressure::{Beyond, Eased, Step};
 use crate::report::{Lag, Phase, Snapshot, answers};
 use crate::services::address;
 use crate::shadows::Shadows;
@@ -68,6 +70,13 @@ pub enum Command {
         /// Where the answer goes.
         done: oneshot::Sender<Result<Arc<Settings>, Wrong>>,
     },
+    /// The host is under more pressure or less: mirror this part of what is chosen.
+    Ease {
+        /// Which part.
+        step: Step,
+        /// What was too much, and in words by how much; none when it is less.
+        beyond: Option<Beyond>,
+    },
     /// Attach the programs to an interface that has come back.
     Attach(Link),
     /// End capture, and give open sessions this long to end.
@@ -77,6 +86,16 @@ pub enum Command {
     },
     /// Reset whatever is still open, at once.
     Abort,
+}
+
+/// The worker's ends of the ways to the other threads.
+pub struct Ends {
+    /// Whence it is told what to do.
+    pub commands: Receiver<Command>,
+    /// To those who compare.
+    pub exchanges: comparing::Sender,
+    /// For whoever wants to look.
+    pub published: Published,
 }
 
 /// The parts of a running mirror.
@@ -91,6 +110,10 @@ pub struct Worker {
     settings: Arc<Settings>,
     /// How often each was changed.
     changes: Tally<Name>,
+    /// Who is in the part of the sample that pressure leaves.
+    places: Places,
+    /// What pressure has come to.
+    eased: Eased,
     /// A rule of a flow could not be set: said once.
     has_rule_failed: bool,
     published: Published,
@@ -113,12 +136,12 @@ impl Worker {
         mut programs: Programs,
         shadows: Shadows,
         pinning: Pinning,
-        commands: Receiver<Command>,
-        exchanges: comparing::Sender,
         settings: Settings,
-        published: Published,
+        places: Places,
+        ends: Ends,
     ) -> anyhow::Result<Self> {
         let rings = programs.take_rings()?.context("the rings are taken")?;
+        let Ends { commands, exchanges, published } = ends;
         let now = kernel::now();
         Ok(Self {
             programs,
@@ -129,6 +152,8 @@ impl Worker {
             exchanges,
             settings: Arc::new(settings),
             changes: Tally::default(),
+            places,
+            eased: Eased::default(),
             has_rule_failed: false,
             published,
             started: now,
@@ -251,6 +276,7 @@ impl Worker {
             kernel: self.counters.clone(),
             settings: Arc::clone(&self.settings),
             changes: self.changes.clone(),
+            eased: self.eased.clone(),
             lag: self.lag.clone(),
             resident: resident(),
             shadow,
@@ -279,6 +305,7 @@ impl Worker {
                     // Whoever asked may have left.
                     let _ = done.send(self.change(&change));
                 }
+                Ok(Command::Ease { step, beyond }) => self.ease(step, beyond),
                 Ok(Command::Attach(link)) => self.attach(&link),
                 Ok(Command::Stop { drain }) => self.stop(drain)?,
                 Ok(Command::Abort) => {
@@ -313,9 +340,54 @@ impl Worker {
 
     /// Does from now on as the settings say.
     fn follow(&mut self, settings: &Settings) -> Result<(), KernelError> {
-        self.programs.set_selection(&settings.selection)?;
-        self.shadows.set_paused(settings.selection.paused);
+        let selection = settings.selection.eased(self.eased.share);
+        self.programs.set_selection(&selection)?;
+        self.shadows.set_paused(selection.paused);
         Ok(())
+    }
+
+    /// Mirrors the part of what is chosen that pressure leaves.
+    fn ease(&mut self, Step { share, shed }: Step, beyond: Option<Beyond>) {
+        let was = std::mem::replace(&mut self.eased.share, share);
+        let settings = Arc::clone(&self.settings);
+        if let Err(error) = self.follow(&settings) {
+            self.eased.share = was;
+            tracing::error!("the sample stays as it was, in spite of the pressure: {error}");
+            return;
+        }
+        let (before, now) = (was * 100.0, share * 100.0);
+        if let Some((what, beyond)) = beyond {
+            if share < was {
+                self.eased.shrunk.add(what, 1);
+                tracing::warn!("{beyond}: {now:.1}% of the sample are left, of {before:.1}%");
+            }
+        } else {
+            self.eased.returned += 1;
+            tracing::info!("less pressure: {now:.1}% of the sample are mirrored again");
+        }
+        if shed {
+            self.shed(&settings.selection.eased(share));
+        }
+        self.publish(kernel::now());
+    }
+
+    /// Gives up sessions outside of the selection's sample, and has no more copied of their flows.
+    fn shed(&mut self, selection: &Selection) {
+        let Self { shadows, programs, places, .. } = self;
+        let mut failed = None;
+        let keep = |client: SocketAddr, production: SocketAddr| {
+            if !selection.paused && places.has(selection.sample, client) {
+                return true;
+            }
+            if let Err(error) = programs.pass_flow(&flow_key(client, production)) {
+                failed = Some(error);
+            }
+            false
+        };
+        shadows.shed(keep, kernel::now());
+        if let Some(error) = failed {
+            tracing::warn!("flows that were given up are copied all the same: {error}");
+        }
     }
 
     /// Attaches to another interface of the same name, while there is something to capture.
@@ -400,12 +472,7 @@ impl Worker {
 }
 
 fn obey(programs: &mut Programs, order: &Order) -> Result<(), KernelError> {
-    let key = FlowKey {
-        client: address(order.client.ip()),
-        production: address(order.production.ip()),
-        client_port: order.client.port().to_be_bytes(),
-        production_port: order.production.port().to_be_bytes(),
-    };
+    let key = flow_key(order.client, order.production);
     match order.want {
         Want::All => programs.set_flow_rule(&key, FlowRule::ALL),
         Want::AllBut { from, until } => {
@@ -413,6 +480,15 @@ fn obey(programs: &mut Programs, order: &Order) -> Result<(), KernelError> {
         }
         Want::Nothing => programs.set_flow_rule(&key, FlowRule::NOTHING),
         Want::Forget => programs.forget_flow(&key),
+    }
+}
+
+fn flow_key(client: SocketAddr, production: SocketAddr) -> FlowKey {
+    FlowKey {
+        client: address(client.ip()),
+        production: address(production.ip()),
+        client_port: client.port().to_be_bytes(),
+        production_port: production.port().to_be_bytes(),
     }
 }
 

@@ -107,6 +107,8 @@ counters! {
         Memory = "memory",
         /// The client was silent for longer than the idle timeout.
         Idle = "idle",
+        /// This host was under pressure, and to begin no more sessions was not enough.
+        Pressure = "pressure",
         /// The client opened a new connection with the same addresses and ports.
         Superseded = "superseded",
         /// The mirror was stopped in the middle of a message, or the drain's grace ended.

@@ -2,6 +2,7 @@
 
 use super::choice;
 use crate::choice::{Clients, List, Sample, SampleBy, Selection, word};
+use crate::pressure::{Limit, Limits};
 use crate::setting::{Refusal, Setting};
 
 /// Which flows are mirrored.
@@ -13,6 +14,8 @@ pub struct Choosing {
     pub by: SampleBy,
     /// What samples differ by.
     pub seed: u64,
+    /// When they are made smaller.
+    pub limits: Limits,
 }
 
 /// What was given.
@@ -20,6 +23,8 @@ pub(super) struct Given {
     pub sample: Setting<()>,
     pub sample_by: Setting<()>,
     pub seed: Setting<()>,
+    pub cpu_limit: Setting<()>,
+    pub pressure_limit: Setting<()>,
     pub client: Vec<Setting<()>>,
     pub exclude_client: Vec<Setting<()>>,
 }
@@ -47,6 +52,13 @@ impl Choosing {
             selection: Selection { sample, clients, paused: false },
             by: given.sample_by.parse(choice)?.value,
             seed: seed.value,
+            limits: Limits {
+                cpu: given.cpu_limit.parse(|text| Limit::parse(text, Limits::MAX_CPU))?.value,
+                pressure: given
+                    .pressure_limit
+                    .parse(|text| Limit::parse(text, Limits::MAX_PRESSURE))?
+                    .value,
+            },
         })
     }
 }

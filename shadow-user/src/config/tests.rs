@@ -438,12 +438,14 @@ fn what_is_chosen_is_a_flag_and_a_field() {
     let list = list.path().display();
     let config = load(&format!(
         "{LEAST} --sample 0.01% --sample-by connection --seed 7 --client 10.0.0.0/8 --client @{list} \
-         --exclude-client 10.1.2.3 --control /tmp/m.sock"
+         --exclude-client 10.1.2.3 --control /tmp/m.sock --cpu-limit 25% --pressure-limit off"
     ))
     .expect("valid");
-    let Choosing { selection, by, seed } = &config.choosing;
+    let Choosing { selection, by, seed, limits } = &config.choosing;
     assert_eq!(selection.sample.to_string(), "0.01%");
     assert_eq!((*by, *seed), (SampleBy::Connection, 7));
+    assert_eq!(limits.cpu.to_string(), "25%");
+    assert_eq!(limits.pressure.to_string(), "off");
     let nets = |list| selection.clients.of(list).map(|net| net.to_string()).collect::<Vec<_>>();
     assert_eq!(nets(List::Client), ["10.0.0.0/8", "192.0.2.0/24", "2001:db8::/32"]);
     assert_eq!(nets(List::Exclude), ["10.1.2.3/32"]);
@@ -455,6 +457,8 @@ fn what_is_chosen_is_a_flag_and_a_field() {
     let config = from_file(file, "").expect("valid");
     assert_eq!(config.choosing.selection.clients.nets().count(), 3);
     assert_eq!(config.choosing.seed, 3);
+    assert_eq!(config.choosing.limits.cpu.to_string(), "50%", "the host comes first");
+    assert_eq!(config.choosing.limits.pressure.to_string(), "60%");
     assert_eq!(config.control.expect("given").value, Place::Off);
     let config = from_file(file, "--sample 20% --client 1.0.0.0/8").expect("valid");
     assert_eq!(config.choosing.selection.sample.to_string(), "20%");
@@ -471,6 +475,14 @@ fn what_cannot_be_chosen_is_refused() {
         (
             "--sample 0%",
             "--sample 0%: chooses nobody; give more than 0% and up to 100%, as 10% or 0.01%",
+        ),
+        (
+            "--cpu-limit 50",
+            "--cpu-limit 50: is no limit; give more than 0% and up to 100000%, as 50%, or off",
+        ),
+        (
+            "--pressure-limit 200%",
+            "--pressure-limit 200%: is no limit; give more than 0% and up to 100%, as 50%, or off",
         ),
         ("--sample-by user", "--sample-by user: is not a choice; give client or connection"),
         ("--seed=-1", "--seed -1: is no seed; give a number from 0 to 18446744073709551615"),

@@ -8,12 +8,15 @@ use serde_json::{Value, json};
 use shadow_common::{Counter as _, counters};
 
 use crate::choice::{List, Sample, Selection, Wrong, network};
+use crate::pressure::{Limit, Limits};
 
 /// The values that hold at the moment.
-#[derive(Clone, Debug, Default, Eq, PartialEq)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct Settings {
     /// Which flows are mirrored.
     pub selection: Selection,
+    /// What the mirror may cost, and the host be at.
+    pub limits: Limits,
 }
 
 counters! {
@@ -27,11 +30,15 @@ counters! {
         ExcludeClient = "exclude_client",
         /// Whether no flow is begun.
         Paused = "paused",
+        /// What the mirror may use of a processor.
+        CpuLimit = "cpu_limit",
+        /// What the host may be at.
+        PressureLimit = "pressure_limit",
     }
 }
 
 /// One setting's new value.
-#[derive(Clone, Debug, Eq, PartialEq)]
+#[derive(Clone, Debug, PartialEq)]
 pub enum Change {
     /// Of [`Name::Sample`].
     Sample(Sample),
@@ -39,6 +46,10 @@ pub enum Change {
     Clients(List, Edit),
     /// Of [`Name::Paused`].
     Paused(bool),
+    /// Of [`Name::CpuLimit`].
+    CpuLimit(Limit),
+    /// Of [`Name::PressureLimit`].
+    PressureLimit(Limit),
 }
 
 /// How a list is changed.
@@ -88,6 +99,8 @@ impl Name {
             Self::Client => json!(nets(List::Client)),
             Self::ExcludeClient => json!(nets(List::Exclude)),
             Self::Paused => json!(paused),
+            Self::CpuLimit => json!(settings.limits.cpu.to_string()),
+            Self::PressureLimit => json!(settings.limits.pressure.to_string()),
         }
     }
 
@@ -105,6 +118,8 @@ impl Name {
             Self::Client => nets(List::Client),
             Self::ExcludeClient => nets(List::Exclude),
             Self::Paused => paused.to_string(),
+            Self::CpuLimit => settings.limits.cpu.to_string(),
+            Self::PressureLimit => settings.limits.pressure.to_string(),
         }
     }
 }
@@ -139,6 +154,10 @@ impl Change {
                 Ok(paused) => Ok(Self::Paused(paused)),
                 Err(_) => wrong("is neither true nor false", "give true or false"),
             },
+            Name::CpuLimit => Limit::parse(one(words, "50%")?, Limits::MAX_CPU).map(Self::CpuLimit),
+            Name::PressureLimit => {
+                Limit::parse(one(words, "60%")?, Limits::MAX_PRESSURE).map(Self::PressureLimit)
+            }
         }
     }
 
@@ -150,6 +169,8 @@ impl Change {
             Self::Clients(List::Client, _) => Name::Client,
             Self::Clients(List::Exclude, _) => Name::ExcludeClient,
             Self::Paused(_) => Name::Paused,
+            Self::CpuLimit(_) => Name::CpuLimit,
+            Self::PressureLimit(_) => Name::PressureLimit,
         }
     }
 
@@ -163,6 +184,8 @@ impl Change {
         match self {
             Self::Sample(share) => *sample = *share,
             Self::Paused(wanted) => *paused = *wanted,
+            Self::CpuLimit(limit) => changed.limits.cpu = *limit,
+            Self::PressureLimit(limit) => changed.limits.pressure = *limit,
             Self::Clients(list, edit) => match edit {
                 Edit::Add(nets) => nets.iter().try_for_each(|net| clients.add(*net, *list))?,
                 Edit::Remove(nets) => {
@@ -229,11 +252,17 @@ mod tests {
             ("client to 1.0.0.0/8 2.0.0.0/8 3.0.0.0/8 4.0.0.0/8", Name::Client, "4 networks"),
             ("client to", Name::Client, "none"),
             ("paused true", Name::Paused, "true"),
+            ("cpu-limit 25%", Name::CpuLimit, "25%"),
+            ("pressure-limit 80%", Name::PressureLimit, "80%"),
+            ("pressure-limit off", Name::PressureLimit, "off"),
         ] {
             change(&mut settings, line).expect("changed");
             assert_eq!(name.brief(&settings), brief, "{line}");
         }
-        let all = json!({"sample": "5%", "client": [], "exclude-client": ["10.1.2.3/32"], "paused": true});
+        let all = json!({
+            "sample": "5%", "client": [], "exclude-client": ["10.1.2.3/32"], "paused": true,
+            "cpu-limit": "25%", "pressure-limit": "off",
+        });
         assert_eq!(settings.values(), all);
     }
 
@@ -254,6 +283,8 @@ mod tests {
             ("client add 1.0.0.0/8 10.0.0.0/8", "10.0.0.0/8 is in --exclude-client as well; "),
             ("client remove 1.0.0.0/8", "1.0.0.0/8 is not in it; "),
             ("paused maybe", "is neither true nor false; "),
+            ("cpu-limit 0%", "is no limit; give more than 0% and up to 100000%, as 50%, or off"),
+            ("pressure-limit 101%", "is no limit; give more than 0% and up to 100%"),
         ] {
             let error = change(&mut settings, line).expect_err("refused");
             assert!(error.starts_with(expected), "{line}: {error}");

@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use aya::maps::lpm_trie::{Key, LpmTrie};
 use aya::maps::{Array, MapError};
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
-use shadow_common::{Address, ChoiceRule, ClientKey, listed};
+use shadow_common::{Address, Choice, ChoiceRule, ClientKey, FlowKey, listed};
 
 use super::{KernelError, Programs};
 use crate::choice::Selection;
@@ -38,6 +38,18 @@ impl Programs {
         let mut map = Array::<_, ChoiceRule>::try_from(self.map_mut("CHOICE")?).map_err(failed)?;
         let before = map.get(&0, 0).map_err(failed)?;
         map.set(0, rule(&base, selection, before), 0).map_err(failed)
+    }
+
+    /// No more is copied of a flow that was chosen, until its client begins it anew. Another selection
+    /// than the first must have been set.
+    ///
+    /// # Errors
+    /// A map that cannot be written.
+    pub fn pass_flow(&mut self, key: &FlowKey) -> Result<(), KernelError> {
+        let failed = |source| KernelError::Map { map: "EXCEPTIONS", source };
+        let map = self.map_mut("EXCEPTIONS")?;
+        let mut map = aya::maps::HashMap::<_, FlowKey, u32>::try_from(map).map_err(failed)?;
+        map.insert(key, Choice::SampledOut as u32, 0).map_err(failed)
     }
 
     fn set_clients(&mut self, wanted: &HashMap<ClientKey, u32>) -> Result<(), KernelError> {

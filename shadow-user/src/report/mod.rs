@@ -280,7 +280,7 @@ fn exchanges(list: &mut List, shadow: &Mirrored) {
 }
 
 fn settings(list: &mut List, snapshot: &Snapshot) {
-    let Snapshot { settings, changes, .. } = snapshot;
+    let Snapshot { settings, changes, eased, .. } = snapshot;
     let selection = &settings.selection;
     list.push(
         "settings.sample_ratio",
@@ -293,6 +293,17 @@ fn settings(list: &mut List, snapshot: &Snapshot) {
         u64::from(selection.paused),
     );
     list.reasons("settings.changed", "Changes of settings while running", changes.iter());
+    list.push(
+        "pressure.share_ratio",
+        "Part of the sample that is left under the host's pressure",
+        Value::Ratio(eased.share),
+    );
+    list.reasons(
+        "pressure.shrunk",
+        "How often the sample was made smaller under pressure",
+        eased.shrunk.iter(),
+    );
+    list.count("pressure.returned", "How often it was made larger again", eased.returned);
 }
 
 struct List(Vec<Figure>);

@@ -11,6 +11,7 @@ use shadow_engine::time::Instant;
 use super::Lag;
 use crate::ctl::settings::{Name, Settings};
 use crate::kernel::{KernelCounters, SendStats};
+use crate::pressure::Eased;
 use crate::shadows::Role;
 
 /// Where a run stands.
@@ -109,6 +110,8 @@ pub struct Snapshot {
     pub settings: Arc<Settings>,
     /// How often each was.
     pub changes: Tally<Name>,
+    /// What pressure on the host has come to.
+    pub eased: Eased,
     /// How long captured packets waited.
     pub lag: Lag,
     /// Octets of the process in memory.

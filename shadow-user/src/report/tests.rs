@@ -74,7 +74,7 @@ fn snapshot() -> Snapshot {
     n.fill::<Name>(&mut snapshot.changes);
     let sample = Sample::parse("12.5%").expect("a share");
     let selection = Selection { sample, paused: true, ..Selection::default() };
-    snapshot.settings = Arc::new(Settings { selection });
+    snapshot.settings = Arc::new(Settings { selection, ..Settings::default() });
     books.circuit.open = true;
     books.packets.captured = books.packets.used + books.packets.ignored.total();
     books.replies.captured = books.replies.used + books.replies.ignored.total();

@@ -78,6 +78,12 @@ impl Mirror {
         let summary = host.folder().join(format!("{label}.json"));
         let mut command = host.command(binary);
         command.arg("mirror").args(args);
+        // A test's servers and clients are what presses its host.
+        for limit in ["--cpu-limit", "--pressure-limit"] {
+            if !args.contains(&limit) {
+                command.args([limit, "off"]);
+            }
+        }
         command.args(["--listen", &format!("127.0.0.1:{listen}"), "--summary"]).arg(&summary);
         let process = host.spawn(&label, &mut command)?;
         let mut mirror = Self { process, host: host.clone(), listen, summary };

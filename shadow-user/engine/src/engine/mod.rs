@@ -9,7 +9,7 @@ use std::collections::{HashMap, VecDeque};
 use std::net::SocketAddr;
 
 use crate::answers::{Order, Trailing};
-use crate::books::{Aborted, Books, IgnoredPacket, IgnoredReply, Skipped};
+use crate::books::{Aborted, Books, FlowEnd, IgnoredPacket, IgnoredReply, Skipped};
 use crate::circuit::{Admission, Circuit};
 use crate::client::{self, Client, Offer};
 use crate::config::EngineConfig;
@@ -241,6 +241,19 @@ impl Engine {
             }
         }
         self.settle_trailing();
+    }
+
+    /// Resets the sessions whose flows, of client and production, `keep` does not name. They are not
+    /// joined again.
+    pub fn shed(&mut self, mut keep: impl FnMut(SocketAddr, SocketAddr) -> bool, now: Instant) {
+        for id in self.flows.ids() {
+            let Some(flow) = self.flows.get_mut(id) else { continue };
+            let Stage::Open(session) = &mut flow.stage else { continue };
+            if session.end().is_none() && !keep(flow.key.client(), flow.key.production()) {
+                session.abort(Aborted::Pressure);
+                self.advance(id, now);
+            }
+        }
     }
 
     /// The books as they stand.
@@ -604,7 +617,8 @@ impl Engine {
             self.unlist(id, None);
         } else if flow.listed && (session.is_closed() || session.end().is_some()) {
             // A reset session whose client goes on may be joined again at its next request.
-            let again = session.can_be_joined_again();
+            let shed = session.end() == Some(FlowEnd::Aborted(Aborted::Pressure));
+            let again = session.can_be_joined_again() && !shed;
             self.unlist(id, (!again).then_some(now));
         }
         let Some(flow) = self.flows.get_mut(id) else { return };
