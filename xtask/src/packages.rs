@@ -23,6 +23,7 @@ pub const LAB: &[Package] = &[
     Package { name: "curl", programs: &["curl"] },
     Package { name: "iproute2", programs: &["ip", "tc", "ss"] },
     Package { name: "nftables", programs: &["nft"] },
+    Package { name: "nghttp2-client", programs: &["h2load"] },
     Package { name: "nginx", programs: &["nginx"] },
     Package { name: "openssl", programs: &["openssl"] },
     Package { name: "procps", programs: &["sysctl"] },

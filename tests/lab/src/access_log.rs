@@ -42,6 +42,9 @@ pub struct Entry {
     /// `X-Forwarded-For`, empty without one.
     #[serde(default)]
     pub forwarded: String,
+    /// From the request's first octet until this line, in seconds to the millisecond.
+    #[serde(default)]
+    pub request_time: f64,
 }
 
 impl Entry {
@@ -189,6 +192,7 @@ mod tests {
             remote: String::new(),
             proxied: String::new(),
             forwarded: String::new(),
+            request_time: 0.0,
         }
     }
 

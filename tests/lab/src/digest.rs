@@ -6,7 +6,8 @@ use std::io::{BufRead, BufReader, Read, Write};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::Path;
 use std::sync::Arc;
-use std::thread::JoinHandle;
+use std::thread::{JoinHandle, sleep};
+use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
 use sha2::{Digest, Sha256};
@@ -19,7 +20,8 @@ pub(crate) const HASH_FIELD: &str = "X-Body-Sha256";
 /// An HTTP/1.1 server on a Unix socket, reached by nginx from any network namespace.
 ///
 /// Paths: `…/made/<offset>/<len>` answers with that window of [`crate::content`], with a `chunked`
-/// query in chunks; anything else with the hash and length of the request's body.
+/// query in chunks; anything else with the hash and length of the request's body,
+/// `/pause/<before>/<within>` after so many ms, and so many more in the middle of the answer.
 #[derive(Debug)]
 pub struct DigestServer {
     listener: Arc<UnixListener>,
@@ -72,6 +74,8 @@ fn answer(input: &mut impl BufRead, output: &mut impl Write) -> Result<bool> {
     let made = made(&uri)?;
     let digest = format!("{hash} {len}\n");
     let body = made.unwrap_or(digest.as_bytes());
+    let [before, within] = pauses(&uri)?;
+    sleep(before);
     let mut head = format!("HTTP/1.1 200 OK\r\n{HASH_FIELD}: {hash}\r\n");
     if uri.ends_with("?chunked") {
         head += "Transfer-Encoding: chunked\r\n\r\n";
@@ -86,7 +90,14 @@ fn answer(input: &mut impl BufRead, output: &mut impl Write) -> Result<bool> {
         head += &format!("Content-Length: {}\r\n\r\n", body.len());
         let mut message = head.into_bytes();
         message.extend_from_slice(body);
-        output.write_all(&message)?;
+        let (first, rest) = message.split_at(message.len() - body.len() / 2);
+        if within.is_zero() {
+            output.write_all(&message)?;
+        } else {
+            output.write_all(first)?;
+            sleep(within);
+            output.write_all(rest)?;
+        }
     }
     Ok(true)
 }
@@ -143,6 +154,16 @@ fn made(uri: &str) -> Result<Option<&'static [u8]>> {
     Ok(Some(content::bytes(offset, len)))
 }
 
+/// Before the answer and in its middle, as a `/pause/<before>/<within>` path has them.
+fn pauses(uri: &str) -> Result<[Duration; 2]> {
+    let path = uri.split('?').next().unwrap_or_default();
+    let Some((before, within)) = path.strip_prefix("/pause/").and_then(|it| it.split_once('/'))
+    else {
+        return Ok([Duration::ZERO; 2]);
+    };
+    Ok([Duration::from_millis(before.parse()?), Duration::from_millis(within.parse()?)])
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -174,6 +195,17 @@ mod tests {
     fn a_body_cut_short_is_an_error() {
         let request = b"POST /digest HTTP/1.1\r\nContent-Length: 4\r\n\r\nabc";
         assert!(answer(&mut &request[..], &mut Vec::new()).is_err());
+    }
+
+    #[test]
+    fn pauses_are_read_from_the_path() {
+        let millis = |before, within| [before, within].map(Duration::from_millis);
+        assert_eq!(pauses("/pause/20/3?id=1").unwrap(), millis(20, 3));
+        assert_eq!(pauses("/digest").unwrap(), millis(0, 0));
+        assert!(pauses("/pause/x/3").is_err());
+        let begun = std::time::Instant::now();
+        assert!(ask(b"GET /pause/2/3 HTTP/1.1\r\n\r\n").ends_with(" 0\n"));
+        assert!(begun.elapsed() >= Duration::from_millis(5));
     }
 
     #[test]

@@ -27,6 +27,7 @@ pub(crate) const FILES: [(&str, usize, usize); 3] =
 /// | `/slow/<file>` | the same at 256 KiB/s |
 /// | `/quiet/<file>` | the same without a line in the log |
 /// | `/digest` | answers with the hash of the body, up to 32 MiB |
+/// | `/pause/<before>/<within>` | the same after so many ms, with so many more in the middle of the answer |
 /// | `/made/<offset>/<len>` | makes content; with `?chunked` in chunks |
 #[derive(Debug)]
 pub struct Nginx {
@@ -75,6 +76,14 @@ impl Nginx {
     /// As [`Nginx::start`].
     pub fn start_behind_proxy(host: &Host) -> Result<Self> {
         Self::start_with(host, 80, "proxy_protocol", "", "")
+    }
+
+    /// The same on another port where HTTP/2 is spoken, and nothing else.
+    ///
+    /// # Errors
+    /// As [`Nginx::start`].
+    pub fn start_http2_on(host: &Host, port: u16, locations: &str) -> Result<Self> {
+        Self::start_with(host, port, "http2", "", locations)
     }
 
     /// The same on another port with further directives of the `http` block, such as an `upstream`,
@@ -206,7 +215,8 @@ http {{
         '"uri":"$request_uri","status":$status,"request_length":$request_length,'
         '"response_length":$body_bytes_sent,"body_sha256":"$upstream_http_x_body_sha256",'
         '"completion":"$request_completion","connection":$connection,"at":$msec,"remote":"$remote_addr",'
-        '"proxied":"$proxy_protocol_addr","forwarded":"$http_x_forwarded_for"}}';
+        '"proxied":"$proxy_protocol_addr","forwarded":"$http_x_forwarded_for",'
+        '"request_time":$request_time}}';
     access_log {prefix}/access.log lab;
     client_body_temp_path {prefix}/bodies;
     proxy_temp_path {prefix}/proxied;
@@ -242,6 +252,10 @@ http {{
             proxy_http_version 1.1;
             proxy_set_header Connection "";
             proxy_hide_header X-Body-Sha256;
+        }}
+        location /pause/ {{
+            proxy_pass http://digest;
+            proxy_buffering off;
         }}
     }}
 }}
