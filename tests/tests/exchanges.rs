@@ -11,7 +11,7 @@ use serde_json::Value;
 use shadow_lab::{
     Body, Books, Connection, Host, Lab, Mirror, Nginx, Request, curl, h2load, sum_metric, wait_for,
 };
-use shadow_tests::{Family, Stage, check_ended, check_lossless};
+use shadow_tests::{Family, Stage, check_ended, check_lossless, wait_for_shadow};
 
 const LIMIT: Duration = Duration::from_secs(30);
 
@@ -223,14 +223,16 @@ fn send_http1(lab: &Lab) -> Result<Kinds> {
     ])
 }
 
-fn curl_http2(lab: &Lab, urls: &[String], args: &[&str]) -> Result<()> {
-    let fixed = ["--http2-prior-knowledge", "-H", "Accept-Encoding: gzip"];
-    let mut all: Vec<&str> = fixed.iter().chain(args).copied().collect();
-    all.extend(["--write-out", "%{http_version} %{response_code}\n"]);
+/// A connection each: curl 7.88 fails to use one a second time where HTTP/2 is spoken from the first
+/// octet on.
+fn curl_http2(lab: &Lab, urls: &[String]) -> Result<()> {
+    let mut args = vec!["--http2-prior-knowledge", "--parallel", "--parallel-immediate"];
+    args.extend(["-H", "Accept-Encoding: gzip"]);
+    args.extend(["--write-out", "%{http_version} %{response_code}\n"]);
     for url in urls {
-        all.extend(["--output", "/dev/null", url]);
+        args.extend(["--output", "/dev/null", url]);
     }
-    let told = curl(&lab.client, &all)?;
+    let told = curl(&lab.client, &args)?;
     let right = told.lines().filter(|line| *line == "2 200").count();
     ensure!(right == urls.len() && told.lines().count() == right, "curl: {told}");
     Ok(())
@@ -238,19 +240,21 @@ fn curl_http2(lab: &Lab, urls: &[String], args: &[&str]) -> Result<()> {
 
 const CONNECTIONS: usize = 3;
 
-/// curl one after the other and many at once on a connection, and h2load with several connections.
+/// curl with a connection for each request; h2load with one request after the other, and with many at
+/// once on several connections.
 fn send_http2(lab: &Lab) -> Result<Kinds> {
     let at = lab.production.at4(80);
     let urls = |query, only: fn(&str) -> bool| -> Vec<String> {
         targets(query, only).iter().map(|target| format!("http://{at}{target}")).collect()
     };
-    curl_http2(lab, &urls("serial", |_| true), &[])?;
-    curl_http2(lab, &urls("parallel", |_| true), &["--parallel"])?;
-    let fast = urls("h2load", |target| !is_slow(target));
-    let gzip = ["-H", "accept-encoding: gzip"];
-    h2load(&lab.client, &fast, CONNECTIONS, 20, ROUNDS, &gzip)?;
-    h2load(&lab.client, &urls("h2load", is_slow), 1, 3, 1, &gzip)?;
-    Ok(vec![("GET", "serial", 1), ("GET", "parallel", 1), ("GET", "h2load", CONNECTIONS * ROUNDS)])
+    let load = |urls: &[String], connections, streams, rounds| {
+        h2load(&lab.client, urls, connections, streams, rounds, &["-H", "accept-encoding: gzip"])
+    };
+    curl_http2(lab, &urls("curl", |_| true))?;
+    load(&urls("serial", |_| true), 1, 1, 1)?;
+    load(&urls("many", |target| !is_slow(target)), CONNECTIONS, 20, ROUNDS)?;
+    load(&urls("many", is_slow), 1, 3, 1)?;
+    Ok(vec![("GET", "curl", 1), ("GET", "serial", 1), ("GET", "many", CONNECTIONS * ROUNDS)])
 }
 
 /// What one exchange was found to be: method, path, query, verdict, differences, noise.
@@ -460,7 +464,8 @@ fn check(version: Version, noise: Noise) -> Result<()> {
     check_metrics(&metrics, &lines)?;
     if noise == Noise::Baseline {
         ensure!(ended.books.get("baseline.exchanges.paired") == sent as u64);
-        ensure!(baseline.log_of(sent)?.len() == sent);
+        wait_for_shadow(&baseline, sent)?;
+        ensure!(baseline.logged() == sent, "every request came to the baseline, once");
     }
     Ok(())
 }
