@@ -122,6 +122,12 @@ impl Answers {
         }
     }
 
+    /// Octets of production's stream that a client has seen at least which knows of an answer that
+    /// the shadow has still to give.
+    pub(crate) fn owed_from(&self) -> Option<u64> {
+        self.exchanges.owed_from()
+    }
+
     /// Gives production's stream up when a hole has waited long enough.
     pub(crate) fn advance(&mut self, now: Instant) {
         if self.poll_timeout().is_some_and(|deadline| now >= deadline) {

@@ -172,8 +172,8 @@ impl Exchanges {
                 // What came before the request is no answer to it.
                 let answers = came_at >= at
                     || matches!(&self.state, State::Speaks(parser) if !parser.holds_order());
-                if answers {
-                    self.answered(leg, Piece::Bytes(&octets), came_at);
+                if answers && self.pairs.over(leg).is_none() {
+                    self.parse(leg, Piece::Bytes(&octets), came_at);
                 }
             }
         }
@@ -189,6 +189,16 @@ impl Exchanges {
         if self.pairs.over(leg).is_some() {
             return;
         }
+        if leg == Leg::Production {
+            self.pairs.hear(match piece {
+                Piece::Bytes(bytes) => bytes.len() as u64,
+                Piece::Skipped(octets) => octets,
+            });
+        }
+        self.parse(leg, piece, at);
+    }
+
+    fn parse(&mut self, leg: Leg, piece: Piece<'_>, at: Instant) {
         let early = &mut self.early[leg.index()];
         match (&mut self.state, piece) {
             (State::None, _) => {}
@@ -227,6 +237,14 @@ impl Exchanges {
             parser.closed(leg, at, &mut self.pairs);
         }
         self.give_up(leg, reason);
+    }
+
+    /// How many octets of production's stream a client has seen at least that knows of an answer
+    /// which the shadow has still to give. Counted from the flow's first, and up to the end of the
+    /// piece in which the answer ends.
+    #[must_use]
+    pub fn owed_from(&self) -> Option<u64> {
+        self.pairs.owed_from()
     }
 
     /// Octets of production's stream, from where it stands, that need not be captured.

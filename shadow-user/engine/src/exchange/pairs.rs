@@ -25,6 +25,8 @@ pub(super) struct Pairs {
     forwarded: (u64, Instant),
     /// Ordinal of the first request of which nothing went there.
     unforwarded: u64,
+    /// Octets of production's stream that were seen.
+    heard: u64,
     /// Why a leg will answer no more.
     over: [Option<Unpaired>; 2],
     done: VecDeque<Exchange>,
@@ -50,6 +52,8 @@ struct Pending {
     /// The request's last octet was seen.
     whole: bool,
     answers: [Option<Result<Response, Unpaired>>; 2],
+    /// Octets of production's stream that were seen when its response was whole.
+    answered_at: u64,
 }
 
 impl Pending {
@@ -81,6 +85,7 @@ impl Pairs {
             begun: None,
             forwarded: (0, Instant::default()),
             unforwarded: 0,
+            heard: 0,
             over: [None; 2],
             done: VecDeque::new(),
             octets: 0,
@@ -122,6 +127,7 @@ impl Pairs {
             request,
             whole: false,
             answers: self.over.map(|over| over.map(Err)),
+            answered_at: 0,
         }));
         if self.waiting.len() > self.limits.pending.max(1) {
             self.shed(0);
@@ -158,6 +164,9 @@ impl Pairs {
         let response = Response { status, head, trailers, body, asked_at, first_at, ended_at };
         let slot = &mut pending.answers[leg.index()];
         if slot.is_none() {
+            if leg == Leg::Production {
+                pending.answered_at = self.heard;
+            }
             self.octets += of_response(&response);
             *slot = Some(Ok(response));
             self.flush(at);
@@ -202,6 +211,21 @@ impl Pairs {
             pending.answers[leg.index()].get_or_insert(Err(reason));
         }
         self.flush_all();
+    }
+
+    /// The next octets of production's stream are seen, or passed over.
+    pub fn hear(&mut self, octets: u64) {
+        self.heard += octets;
+    }
+
+    /// Octets of production's stream with which the first response is whole that the shadow has still
+    /// to give, too.
+    pub fn owed_from(&self) -> Option<u64> {
+        let owed = self.waiting.iter().filter(|pending| {
+            let [production, shadow] = &pending.answers;
+            matches!(production, Some(Ok(_))) && shadow.is_none()
+        });
+        owed.map(|pending| pending.answered_at).min()
     }
 
     /// Why the leg answers nothing more.

@@ -32,7 +32,7 @@ pub(crate) enum Need {
     /// Any response head since the bytes before: the client waited for 100 (Continue).
     Continue,
     /// Exactly as many bytes since the bytes before as production had answered, or
-    /// another number, and quiet.
+    /// another number, and quiet; and whatever whole answers are known to be among them.
     Answer {
         /// Octets of production's answers that the client had acknowledged, since the
         /// session began.
@@ -96,6 +96,9 @@ pub(crate) struct Gate {
     heads_before: u32,
     /// Octets that production had answered then, as far as is known.
     production_before: u64,
+    /// Octets of production's answers with which the client had the first whole one that the
+    /// shadow has still to give; [`u64::MAX`] if none is known.
+    owed_from: u64,
     last_answer: Instant,
     /// The shadow has sent FIN: there is no further answer to wait for.
     shadow_closed: bool,
@@ -124,6 +127,7 @@ impl Gate {
             bytes_before: 0,
             heads_before: 0,
             production_before: 0,
+            owed_from: u64::MAX,
             last_answer: now,
             shadow_closed: false,
             unparsable: false,
@@ -156,6 +160,16 @@ impl Gate {
         captured_at: Instant,
     ) {
         self.marks.push_back(Mark { until, captured_at, need, close: Some(close) });
+    }
+
+    /// Whether a stretch waits that is released by how much was answered.
+    pub(crate) fn counts_octets(&self) -> bool {
+        self.marks.iter().any(|mark| matches!(mark.need, Need::Answer { .. }))
+    }
+
+    /// The shadow has still to give an answer that was whole with so many octets of production's.
+    pub(crate) fn owe(&mut self, from: Option<u64>) {
+        self.owed_from = from.unwrap_or(u64::MAX);
     }
 
     /// The shadow has accepted the connection: it can be waited for from `now` on.
@@ -295,6 +309,7 @@ impl Gate {
             Need::Continue if self.answers.heads != self.heads_before => Ok(()),
             Need::Responses(_) | Need::Continue if !self.unparsable => Err(None),
             Need::Responses(_) | Need::Continue => self.quiet(0, now),
+            Need::Answer { production } if self.owed_from <= production => Err(None),
             Need::Answer { production } => self.quiet(production, now),
         }
     }
@@ -450,6 +465,30 @@ mod tests {
         assert_eq!(gate.released(), 20);
         gate.advance(at(13), POLICY, &mut books).unwrap();
         assert_eq!(gate.released(), 30);
+    }
+
+    #[test]
+    fn an_answer_that_is_owed_is_waited_for_however_quiet_it_is() {
+        let (mut gate, mut books) = gate();
+        gate.push(10, Need::Nothing, at(0));
+        gate.push(20, Need::Answer { production: 100 }, at(0));
+        gate.push_close(20, Close::Fin, Need::Answer { production: 200 }, at(0));
+        assert!(gate.counts_octets());
+        gate.advance(at(0), POLICY, &mut books).unwrap();
+        gate.answered(40, at(1));
+        gate.owe(Some(100));
+        gate.advance(at(900), POLICY, &mut books).unwrap();
+        assert_eq!((gate.released(), gate.poll_timeout()), (10, Some(at(5_000))));
+        // The client had not seen the one that is still owed when it sent this.
+        gate.owe(Some(101));
+        gate.answered(60, at(1_000));
+        gate.advance(at(1_000), POLICY, &mut books).unwrap();
+        assert_eq!((gate.released(), gate.close()), (20, None));
+        gate.owe(None);
+        gate.answered(100, at(1_100));
+        gate.advance(at(1_100), POLICY, &mut books).unwrap();
+        assert_eq!(gate.close(), Some(Close::Fin));
+        assert!(!gate.counts_octets());
     }
 
     #[test]

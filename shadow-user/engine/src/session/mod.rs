@@ -337,6 +337,9 @@ impl Session {
             action: config.gate_action,
             pace: config.pace,
         };
+        if self.gate.counts_octets() {
+            self.gate.owe(self.answers.as_ref().and_then(|answers| answers.owed_from()));
+        }
         let passed = self.gate.advance(now, policy, &mut books.gates);
         self.sign = self.gate.take_sign().or(self.sign);
         if passed.is_err() {

@@ -335,3 +335,22 @@ fn what_nginx_says_is_read() {
         fields.iter().any(|(name, value)| **name == *b"server" && value.starts_with(b"nginx/"))
     );
 }
+
+#[test]
+fn what_production_has_answered_and_the_shadow_has_not_is_owed() {
+    let mut exchanges = exchanges(limits(Depth::Status));
+    let answer = |stream| headers(stream, true, &[(":status", "200")]);
+    let len = |octets: &[u8]| octets.len() as u64;
+    exchanges.requested(&[PREFACE, &get(1, "/one"), &get(3, "/two")].concat(), at(1));
+    assert_eq!(exchanges.owed_from(), None);
+    let second = [noise(), answer(3)].concat();
+    exchanges.answered(Leg::Production, Piece::Bytes(&second), at(2));
+    assert_eq!(exchanges.owed_from(), Some(len(&second)));
+    exchanges.answered(Leg::Production, Piece::Bytes(&answer(1)), at(3));
+    assert_eq!(exchanges.owed_from(), Some(len(&second)));
+    exchanges.answered(Leg::Shadow, Piece::Bytes(&second), at(4));
+    assert_eq!(exchanges.owed_from(), Some(len(&second) + len(&answer(1))));
+    // The shadow will never answer: nothing is waited for.
+    exchanges.answered(Leg::Shadow, Piece::Bytes(&frame(3, 0, 1, &[0; 4])), at(5));
+    assert_eq!(exchanges.owed_from(), None);
+}
