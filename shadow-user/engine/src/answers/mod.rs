@@ -28,6 +28,22 @@ const WORTH_SKIPPING: u64 = 16 << 10;
 /// that has been passed by as far is taken back, before the numbers come round to it again.
 const MAX_SKIPPED: u64 = 1 << 30;
 
+/// What is known of production's answers, in octets of its stream since the session began.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) struct Known {
+    /// So far all that was answered is whole and known; 0 if that cannot be said.
+    pub(crate) to: u64,
+    /// With so many a client had the first whole answer that the shadow has still to give;
+    /// [`u64::MAX`] if none is known.
+    pub(crate) owed_from: u64,
+}
+
+impl Default for Known {
+    fn default() -> Self {
+        Self { to: 0, owed_from: u64::MAX }
+    }
+}
+
 /// What became of a packet of production's.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(crate) enum Heard {
@@ -122,10 +138,10 @@ impl Answers {
         }
     }
 
-    /// Octets of production's stream that a client has seen at least which knows of an answer that
-    /// the shadow has still to give.
-    pub(crate) fn owed_from(&self) -> Option<u64> {
-        self.exchanges.owed_from()
+    /// What is known of production's answers, for a gate.
+    pub(crate) fn known(&self) -> Known {
+        let owed_from = self.exchanges.owed_from().unwrap_or(u64::MAX);
+        Known { to: self.exchanges.known_to(), owed_from }
     }
 
     /// Gives production's stream up when a hole has waited long enough.

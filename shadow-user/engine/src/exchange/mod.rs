@@ -247,6 +247,22 @@ impl Exchanges {
         self.pairs.owed_from()
     }
 
+    /// Up to how many octets of production's stream all that was answered is whole and known: of
+    /// what a client had seen by then, [`Self::owed_from`] tells everything. 0 if that cannot be said.
+    #[must_use]
+    pub fn known_to(&self) -> u64 {
+        match &self.state {
+            State::Speaks(parser)
+                if self.pairs.over(Leg::Production).is_none()
+                    && self.early[Leg::Production.index()].octets.is_empty()
+                    && parser.is_between(Leg::Production) =>
+            {
+                self.pairs.heard()
+            }
+            _ => 0,
+        }
+    }
+
     /// Octets of production's stream, from where it stands, that need not be captured.
     #[must_use]
     pub fn skippable(&self) -> u64 {

@@ -218,6 +218,11 @@ impl Pairs {
         self.heard += octets;
     }
 
+    /// Octets of production's stream that were seen.
+    pub fn heard(&self) -> u64 {
+        self.heard
+    }
+
     /// Octets of production's stream with which the first response is whole that the shadow has still
     /// to give, too.
     pub fn owed_from(&self) -> Option<u64> {

@@ -30,6 +30,12 @@ pub(super) trait Parser: Debug + Send {
     /// request cannot answer it and may be dropped.
     fn holds_order(&self) -> bool;
 
+    /// Whether the leg stands between responses: what it said so far is whole answers. Asked where
+    /// responses have no order; the others need not know.
+    fn is_between(&self, _leg: Leg) -> bool {
+        false
+    }
+
     /// Octets of the leg's stream, from where it stands, of which only the number matters.
     fn skippable(&self, leg: Leg) -> u64;
 

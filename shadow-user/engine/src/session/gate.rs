@@ -6,6 +6,7 @@
 
 use std::collections::VecDeque;
 
+use crate::answers::Known;
 use crate::books::GateBooks;
 use crate::circuit::Sign;
 use crate::config::{GateAction, Pace};
@@ -32,7 +33,8 @@ pub(crate) enum Need {
     /// Any response head since the bytes before: the client waited for 100 (Continue).
     Continue,
     /// Exactly as many bytes since the bytes before as production had answered, or
-    /// another number, and quiet; and whatever whole answers are known to be among them.
+    /// another number, and quiet. Where production's answers are known: each whole one of
+    /// them.
     Answer {
         /// Octets of production's answers that the client had acknowledged, since the
         /// session began.
@@ -96,9 +98,8 @@ pub(crate) struct Gate {
     heads_before: u32,
     /// Octets that production had answered then, as far as is known.
     production_before: u64,
-    /// Octets of production's answers with which the client had the first whole one that the
-    /// shadow has still to give; [`u64::MAX`] if none is known.
-    owed_from: u64,
+    /// What is known of production's answers.
+    known: Known,
     last_answer: Instant,
     /// The shadow has sent FIN: there is no further answer to wait for.
     shadow_closed: bool,
@@ -127,7 +128,7 @@ impl Gate {
             bytes_before: 0,
             heads_before: 0,
             production_before: 0,
-            owed_from: u64::MAX,
+            known: Known::default(),
             last_answer: now,
             shadow_closed: false,
             unparsable: false,
@@ -167,9 +168,9 @@ impl Gate {
         self.marks.iter().any(|mark| matches!(mark.need, Need::Answer { .. }))
     }
 
-    /// The shadow has still to give an answer that was whole with so many octets of production's.
-    pub(crate) fn owe(&mut self, from: Option<u64>) {
-        self.owed_from = from.unwrap_or(u64::MAX);
+    /// What is known by now of production's answers, and of those that the shadow has to give.
+    pub(crate) fn know(&mut self, known: Known) {
+        self.known = known;
     }
 
     /// The shadow has accepted the connection: it can be waited for from `now` on.
@@ -309,7 +310,13 @@ impl Gate {
             Need::Continue if self.answers.heads != self.heads_before => Ok(()),
             Need::Responses(_) | Need::Continue if !self.unparsable => Err(None),
             Need::Responses(_) | Need::Continue => self.quiet(0, now),
-            Need::Answer { production } if self.owed_from <= production => Err(None),
+            Need::Answer { production } if self.known.owed_from <= production => Err(None),
+            // A server of these protocols speaks first, and the client's next octets answer that.
+            Need::Answer { production }
+                if production <= self.known.to && self.answers.bytes > 0 =>
+            {
+                Ok(())
+            }
             Need::Answer { production } => self.quiet(production, now),
         }
     }
@@ -476,19 +483,41 @@ mod tests {
         assert!(gate.counts_octets());
         gate.advance(at(0), POLICY, &mut books).unwrap();
         gate.answered(40, at(1));
-        gate.owe(Some(100));
+        let owed_from = |owed_from| Known { owed_from, ..Known::default() };
+        gate.know(owed_from(100));
         gate.advance(at(900), POLICY, &mut books).unwrap();
         assert_eq!((gate.released(), gate.poll_timeout()), (10, Some(at(5_000))));
         // The client had not seen the one that is still owed when it sent this.
-        gate.owe(Some(101));
+        gate.know(owed_from(101));
         gate.answered(60, at(1_000));
         gate.advance(at(1_000), POLICY, &mut books).unwrap();
         assert_eq!((gate.released(), gate.close()), (20, None));
-        gate.owe(None);
+        gate.know(Known::default());
         gate.answered(100, at(1_100));
         gate.advance(at(1_100), POLICY, &mut books).unwrap();
         assert_eq!(gate.close(), Some(Close::Fin));
         assert!(!gate.counts_octets());
+    }
+
+    #[test]
+    fn where_answers_are_known_their_length_does_not_matter() {
+        let (mut gate, mut books) = gate();
+        gate.push(10, Need::Nothing, at(0));
+        gate.push(20, Need::Answer { production: 100 }, at(0));
+        gate.push(30, Need::Answer { production: 200 }, at(0));
+        gate.advance(at(0), POLICY, &mut books).unwrap();
+        gate.know(Known { to: 150, ..Known::default() });
+        gate.advance(at(0), POLICY, &mut books).unwrap();
+        assert_eq!(gate.released(), 10, "the shadow has not said a word");
+        gate.answered(1, at(1));
+        gate.advance(at(1), POLICY, &mut books).unwrap();
+        assert_eq!(gate.released(), 20, "of the next turn not all is known");
+        gate.answered(1, at(2));
+        gate.advance(at(2), POLICY, &mut books).unwrap();
+        assert_eq!(gate.poll_timeout(), Some(at(202)));
+        gate.know(Known { to: 200, ..Known::default() });
+        gate.advance(at(3), POLICY, &mut books).unwrap();
+        assert_eq!(gate.released(), 30);
     }
 
     #[test]

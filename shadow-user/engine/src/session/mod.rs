@@ -338,7 +338,8 @@ impl Session {
             pace: config.pace,
         };
         if self.gate.counts_octets() {
-            self.gate.owe(self.answers.as_ref().and_then(|answers| answers.owed_from()));
+            let known = self.answers.as_ref().map(|answers| answers.known());
+            self.gate.know(known.unwrap_or_default());
         }
         let passed = self.gate.advance(now, policy, &mut books.gates);
         self.sign = self.gate.take_sign().or(self.sign);

@@ -124,6 +124,10 @@ impl Parser for Http2 {
         false
     }
 
+    fn is_between(&self, leg: Leg) -> bool {
+        !self.streams.is_answering(leg)
+    }
+
     fn memory(&self) -> usize {
         let legs: usize = self.legs.iter().map(Direction::memory).sum();
         self.client.memory() + legs + self.streams.memory()

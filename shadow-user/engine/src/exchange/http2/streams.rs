@@ -108,6 +108,11 @@ impl Streams {
         self.answered_to[leg.index()].is_none_or(|last| stream <= last)
     }
 
+    /// Whether the leg is within a response.
+    pub fn is_answering(&self, leg: Leg) -> bool {
+        self.open.values().any(|open| open.responses[leg.index()].is_some())
+    }
+
     /// The requests that are not whole.
     pub fn unfinished(&self) -> impl Iterator<Item = u64> {
         self.open.values().filter(|open| open.request.is_some()).map(|open| open.ordinal)

@@ -342,10 +342,11 @@ fn what_production_has_answered_and_the_shadow_has_not_is_owed() {
     let answer = |stream| headers(stream, true, &[(":status", "200")]);
     let len = |octets: &[u8]| octets.len() as u64;
     exchanges.requested(&[PREFACE, &get(1, "/one"), &get(3, "/two")].concat(), at(1));
-    assert_eq!(exchanges.owed_from(), None);
+    assert_eq!((exchanges.owed_from(), exchanges.known_to()), (None, 0));
     let second = [noise(), answer(3)].concat();
     exchanges.answered(Leg::Production, Piece::Bytes(&second), at(2));
     assert_eq!(exchanges.owed_from(), Some(len(&second)));
+    assert_eq!(exchanges.known_to(), len(&second));
     exchanges.answered(Leg::Production, Piece::Bytes(&answer(1)), at(3));
     assert_eq!(exchanges.owed_from(), Some(len(&second)));
     exchanges.answered(Leg::Shadow, Piece::Bytes(&second), at(4));
@@ -353,4 +354,17 @@ fn what_production_has_answered_and_the_shadow_has_not_is_owed() {
     // The shadow will never answer: nothing is waited for.
     exchanges.answered(Leg::Shadow, Piece::Bytes(&frame(3, 0, 1, &[0; 4])), at(5));
     assert_eq!(exchanges.owed_from(), None);
+}
+
+#[test]
+fn production_is_not_known_within_an_answer() {
+    let mut exchanges = exchanges(limits(Depth::Status));
+    exchanges.requested(&[PREFACE, &get(1, "/one")].concat(), at(1));
+    let (head, rest) = (headers(1, false, &[(":status", "200")]), data(1, true, b"x"));
+    exchanges.answered(Leg::Production, Piece::Bytes(&head), at(2));
+    assert_eq!(exchanges.known_to(), 0);
+    exchanges.answered(Leg::Production, Piece::Bytes(&rest), at(3));
+    assert_eq!(exchanges.known_to(), (head.len() + rest.len()) as u64);
+    exchanges.ended(Leg::Production, Unpaired::Lost, at(4));
+    assert_eq!(exchanges.known_to(), 0);
 }
