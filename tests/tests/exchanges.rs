@@ -19,8 +19,8 @@ const LIMIT: Duration = Duration::from_secs(30);
 const ROUNDS: usize = 4;
 
 /// Of the shadow, in ms: well beyond what a busy machine makes of an answer, and `--slower` between.
-const SLOW: u32 = 900;
-const SLOWER: &str = "450ms";
+const SLOW: u32 = 700;
+const SLOWER: &str = "350ms";
 
 /// How nginx frames the same answers; each below a path of its own.
 const FRAMINGS: [(&str, &str); 3] = [

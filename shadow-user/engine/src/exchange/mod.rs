@@ -253,7 +253,7 @@ impl Exchanges {
     pub fn known_to(&self) -> u64 {
         match &self.state {
             State::Speaks(parser)
-                if self.pairs.over(Leg::Production).is_none()
+                if matches!(self.pairs.over(Leg::Production), None | Some(Unpaired::Closed))
                     && self.early[Leg::Production.index()].octets.is_empty()
                     && parser.is_between(Leg::Production) =>
             {

@@ -365,6 +365,12 @@ fn production_is_not_known_within_an_answer() {
     assert_eq!(exchanges.known_to(), 0);
     exchanges.answered(Leg::Production, Piece::Bytes(&rest), at(3));
     assert_eq!(exchanges.known_to(), (head.len() + rest.len()) as u64);
-    exchanges.ended(Leg::Production, Unpaired::Lost, at(4));
-    assert_eq!(exchanges.known_to(), 0);
+    let closed = |reason| {
+        let mut exchanges = self::exchanges(limits(Depth::Status));
+        exchanges.requested(&[PREFACE, &get(1, "/one")].concat(), at(1));
+        exchanges.answered(Leg::Production, Piece::Bytes(&head), at(2));
+        exchanges.ended(Leg::Production, reason, at(4));
+        exchanges.known_to()
+    };
+    assert_eq!((closed(Unpaired::Closed), closed(Unpaired::Lost)), (head.len() as u64, 0));
 }
