@@ -106,6 +106,9 @@ impl Sample {
         }
     }
 
+    /// The least.
+    pub const LEAST: Self = Self(1);
+
     /// From just above 0 to 1.
     #[must_use]
     pub fn ratio(self) -> f64 {

@@ -129,6 +129,22 @@ pub struct MirrorArgs {
     #[serde(deserialize_with = "one_or_many")]
     pub exclude_client: Vec<Text>,
 
+    /// Begin at most this many sessions a second with each shadow, as 50/s
+    #[arg(long, value_name = "RATE")]
+    pub max_rate: Option<Text>,
+
+    /// Send at most this many HTTP/1 requests a second to each shadow, as 1000/s
+    #[arg(long, value_name = "RATE")]
+    pub max_request_rate: Option<Text>,
+
+    /// Send at most this much to each shadow, as 100Mbit/s
+    #[arg(long, value_name = "BITS")]
+    pub max_bandwidth: Option<Text>,
+
+    /// Let the sample grow from nothing to its share over this time, as 10m
+    #[arg(long, value_name = "TIME")]
+    pub ramp: Option<Text>,
+
     /// Listen here for `shadowtap ctl`, or off
     /// [default: /run/shadowtap/NAMESPACE-IFACE-PORT.sock]
     #[arg(long, value_name = "PATH")]

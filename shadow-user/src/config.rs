@@ -23,6 +23,7 @@ use crate::cli::{
 };
 use crate::compare::MAX_WAITING;
 use crate::ctl::Place;
+use crate::rates::{Bandwidth, Rate, Rates};
 use crate::report::jsonl::QUEUE_OCTETS;
 use crate::setting::{Origin, Refusal, Setting, Text};
 use crate::shadows::Role;
@@ -51,6 +52,10 @@ pub struct Config {
     pub baseline: Option<Setting<HostPort>>,
     /// Which flows are mirrored.
     pub choosing: Choosing,
+    /// How much each shadow is asked to take.
+    pub rates: Rates,
+    /// How long the sample takes to grow to its share.
+    pub ramp: Option<Duration>,
     /// Where `ctl` is listened to; at a place of its own by default.
     pub control: Option<Setting<Place>>,
     /// Where page and metrics are served.
@@ -309,6 +314,20 @@ impl Config {
             ),
         })?;
 
+        let rates = Rates {
+            sessions: given!("max-rate", max_rate, "none").parse(Rate::parse)?.value,
+            requests: given!("max-request-rate", max_request_rate, "none")
+                .parse(Rate::parse)?
+                .value,
+            bandwidth: given!("max-bandwidth", max_bandwidth, "none")
+                .parse(Bandwidth::parse)?
+                .value,
+        };
+        let ramp = given!("ramp", ramp)
+            .map(|given| given.parse(positive_duration))
+            .transpose()?
+            .map(|setting| setting.value);
+
         let live = given!("live", live, "auto").parse(choice::<Live>)?;
         let report = Report::merge(report::Given {
             target: given!("report", report),
@@ -389,6 +408,8 @@ impl Config {
             shadows,
             baseline,
             choosing,
+            rates,
+            ramp,
             control: given!("control", control).map(|given| given.parse(place)).transpose()?,
             listen: given!("listen", listen).map(|given| given.parse(listen)).transpose()?,
             listen_token_file: given!("listen-token-file", listen_token_file)

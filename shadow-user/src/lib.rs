@@ -27,6 +27,8 @@ pub mod mirror;
 mod notice;
 pub mod preflight;
 pub mod pressure;
+mod ramp;
+pub mod rates;
 pub mod report;
 pub mod route;
 pub mod services;

@@ -16,7 +16,7 @@ use shadow_engine::{ClientAddress, Engine, EngineConfig, Secret, Source};
 
 use crate::announce::Announcer;
 use crate::check;
-use crate::choice::Places;
+use crate::choice::{Places, Sample, Selection};
 use crate::cli;
 use crate::compare::{self, Compared};
 use crate::comparing;
@@ -104,9 +104,19 @@ async fn mirror(config: &Config) -> anyhow::Result<()> {
     let (sender, exchanges) = comparing::queue();
     let pinning = pinning(config, &plan);
     let Choosing { selection, by, seed, limits } = config.choosing.clone();
-    let (settings, places) = (Settings { selection, limits }, Places { by, seed });
+    let to = selection.sample;
+    let settings = Settings {
+        selection: first_selection(config),
+        limits,
+        rates: config.rates,
+        ramp: config.ramp.map(|_| to),
+    };
+    let places = Places { by, seed };
     let ends = Ends { commands: receiver, exchanges: sender, published: Arc::clone(&published) };
-    let worker = Worker::new(programs, shadows, pinning, settings, places, ends)?;
+    let mut worker = Worker::new(programs, shadows, pinning, settings, places, ends)?;
+    if let Some(lasts) = config.ramp {
+        worker.ramp(to, lasts);
+    }
     // It ends with the worker, which has the other end.
     let comparing = compare::start(config, rules, learnt, report, exchanges)?;
     announce(config, &plan);
@@ -168,7 +178,7 @@ fn attach(config: &Config, plan: &Plan, own: &[IpAddr]) -> anyhow::Result<Progra
         },
         ..LoadOptions::default()
     })?;
-    programs.set_selection(&config.choosing.selection)?;
+    programs.set_selection(&first_selection(config))?;
     let services: Vec<_> = config.port.iter().map(|port| port.value).collect();
     programs.set_services(&service_keys(&services, own))?;
     tracing::debug!(?services, ?own, "selected: these ports, on this host's own addresses");
@@ -187,6 +197,15 @@ fn attach(config: &Config, plan: &Plan, own: &[IpAddr]) -> anyhow::Result<Progra
         Link { guard: false, ..link }.attach(&mut programs, &pinning)?;
     }
     Ok(programs)
+}
+
+/// What is chosen at the start: where the sample is to grow, next to nothing of it.
+fn first_selection(config: &Config) -> Selection {
+    let mut selection = config.choosing.selection.clone();
+    if config.ramp.is_some() {
+        selection.sample = Sample::LEAST;
+    }
+    selection
 }
 
 /// The interfaces with a program of this mirror.
@@ -228,6 +247,7 @@ fn engine_config(config: &Config, way: &Way, secret: Secret) -> EngineConfig {
         },
         path_mtu: way.path_mtu,
         max_flows: config.max_flows,
+        quota: config.rates.quota(),
         gate_timeout: config.gate_timeout,
         gate_action: match config.gate_action {
             cli::GateAction::Abort => shadow_engine::GateAction::Abort,

@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use shadow_engine::books::Books;
 use shadow_engine::time::Instant;
-use shadow_engine::{Engine, Order, Want, wire};
+use shadow_engine::{Engine, Order, Quota, Want, wire};
 
 use crate::comparing;
 use crate::kernel::{KernelError, RawSender};
@@ -160,6 +160,13 @@ impl Shadows {
     pub fn shed(&mut self, mut keep: impl FnMut(SocketAddr, SocketAddr) -> bool, now: Instant) {
         for shadow in &mut self.shadows {
             shadow.engine.shed(&mut keep, now);
+        }
+    }
+
+    /// How much each shadow is asked to take from now on.
+    pub fn set_quota(&mut self, quota: Quota) {
+        for shadow in &mut self.shadows {
+            shadow.engine.set_quota(quota);
         }
     }
 

@@ -9,18 +9,20 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use arc_swap::ArcSwap;
+use humantime::format_duration;
 use shadow_common::{Address, FlowKey, FlowRule, RecordKind, ServiceKey, TapCounter};
 use shadow_engine::books::{Books, Tally};
 use shadow_engine::time::Instant;
 use shadow_engine::{Order, Want};
 use tokio::sync::oneshot;
 
-use crate::choice::{Places, Selection, Wrong};
+use crate::choice::{Places, Sample, Selection, Wrong};
 use crate::comparing;
 use crate::ctl::settings::{Change, Name, Settings};
 use crate::kernel::{self, KernelCounters, KernelError, Pinning, Programs, Rings};
 use crate::links::Link;
 use crate::pressure::{Beyond, Eased, Step};
+use crate::ramp::Ramp;
 use crate::report::{Lag, Phase, Snapshot, answers};
 use crate::services::address;
 use crate::shadows::Shadows;
@@ -108,6 +110,8 @@ pub struct Worker {
     commands: Receiver<Command>,
     exchanges: comparing::Sender,
     settings: Arc<Settings>,
+    /// How the sample grows, while it does.
+    ramp: Option<Ramp>,
     /// How often each was changed.
     changes: Tally<Name>,
     /// Who is in the part of the sample that pressure leaves.
@@ -151,6 +155,7 @@ impl Worker {
             commands,
             exchanges,
             settings: Arc::new(settings),
+            ramp: None,
             changes: Tally::default(),
             places,
             eased: Eased::default(),
@@ -164,6 +169,13 @@ impl Worker {
             next_counters: now,
             next_publish: now,
         })
+    }
+
+    /// Lets the sample grow to `to` from now on.
+    pub fn ramp(&mut self, to: Sample, lasts: Duration) {
+        let ramp = Ramp::new(to, lasts, kernel::now());
+        tracing::info!("the sample grows to {to} within {}", format_duration(lasts));
+        self.ramp = Some(ramp);
     }
 
     /// Mirrors until it is told to stop and all sessions have ended; the last snapshot.
@@ -204,6 +216,7 @@ impl Worker {
         if now >= self.next_counters {
             self.read_counters(now)?;
         }
+        self.climb(now)?;
         if now >= self.next_publish {
             self.publish(now);
         }
@@ -332,6 +345,9 @@ impl Worker {
             name.brief(&changed),
             name.brief(&self.settings)
         );
+        if changed.ramp.is_none() && self.ramp.take().is_some() {
+            tracing::info!("the sample grows no more");
+        }
         self.changes.add(name, 1);
         self.settings = Arc::new(changed);
         self.publish(kernel::now());
@@ -343,6 +359,30 @@ impl Worker {
         let selection = settings.selection.eased(self.eased.share);
         self.programs.set_selection(&selection)?;
         self.shadows.set_paused(selection.paused);
+        self.shadows.set_quota(settings.rates.quota());
+        Ok(())
+    }
+
+    /// Lets the sample grow when it is time. Under pressure only the share of later counts: flows that
+    /// are open already stay out.
+    fn climb(&mut self, now: Instant) -> Result<(), KernelError> {
+        let is_over = self.phase != Phase::Capturing;
+        let Some(ramp) = self.ramp.as_mut().filter(|ramp| !is_over && now >= ramp.due()) else {
+            return Ok(());
+        };
+        let (sample, to) = (ramp.share(now), ramp.to());
+        let mut settings = Settings::clone(&self.settings);
+        settings.selection.sample = sample;
+        if sample == to {
+            tracing::info!("the sample has grown to {to}");
+            (self.ramp, settings.ramp) = (None, None);
+        }
+        if self.eased.share < 1.0 {
+            self.programs.set_selection(&settings.selection.eased(self.eased.share))?;
+        } else {
+            self.programs.let_sample_grow(&settings.selection)?;
+        }
+        self.settings = Arc::new(settings);
         Ok(())
     }
 

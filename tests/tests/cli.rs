@@ -39,6 +39,15 @@ fn missing_and_malformed_flags() -> Result<()> {
     refused(host, &[&good[..], &["--drain", "soon"]].concat(), &["--drain", "soon"])?;
     refused(host, &[&good[..], &["--listen", "1.2.3.4:9"]].concat(), &["--listen"])?;
     refused(host, &[&good[..], &["--summary", "/no/such/folder/s"]].concat(), &["--summary"])?;
+    refused(host, &[&good[..], &["--max-rate", "50"]].concat(), &["--max-rate 50", "50/s"])?;
+    refused(
+        host,
+        &[&good[..], &["--max-request-rate", "fast"]].concat(),
+        &["--max-request-rate fast", "as 50/s"],
+    )?;
+    let bits = ["--max-bandwidth", "9MB/s"];
+    refused(host, &[&good[..], &bits].concat(), &["--max-bandwidth 9MB/s", "as 100Mbit/s"])?;
+    refused(host, &[&good[..], &["--ramp", "slowly"]].concat(), &["--ramp slowly", "as 20s"])?;
     refused(host, &[&good[..], &["--no-such-flag"]].concat(), &["--no-such-flag"])
 }
 

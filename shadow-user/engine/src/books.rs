@@ -81,6 +81,10 @@ counters! {
         DryRun = "dry_run",
         /// The mirror was paused.
         Paused = "paused",
+        /// Sessions are begun as often as they may.
+        MaxRate = "max_rate",
+        /// What open sessions send has waited for the bandwidth for too long.
+        MaxBandwidth = "max_bandwidth",
     }
 }
 
@@ -125,6 +129,10 @@ counters! {
         Filtered = "filtered",
         /// It cannot be masked within its bounds, so it must not be sent.
         Unmaskable = "unmaskable",
+        /// Requests are sent as often as they may.
+        MaxRequestRate = "max_request_rate",
+        /// What is to be sent has waited for the bandwidth for too long.
+        MaxBandwidth = "max_bandwidth",
     }
 }
 

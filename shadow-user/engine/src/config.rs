@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use crate::exchange::Limits;
 use crate::iss::Secret;
+use crate::quota::Quota;
 use crate::rules::Rules;
 use crate::sources::Source;
 use crate::time::Duration;
@@ -30,6 +31,8 @@ pub struct EngineConfig {
     pub flow_limit: usize,
     /// Flows that may be open at once.
     pub max_flows: usize,
+    /// How much the shadow is asked to take.
+    pub quota: Quota,
     /// How long a turn waits for the shadow's answer.
     pub gate_timeout: Duration,
     /// What happens then.
@@ -96,6 +99,7 @@ impl EngineConfig {
             // A buffer that has grown may be twice what it holds: 24 MiB of upload ahead of the shadow.
             flow_limit: 48 << 20,
             max_flows: 200_000,
+            quota: Quota::default(),
             gate_timeout: Duration::from_secs(5),
             gate_action: GateAction::default(),
             pace: Pace::default(),

@@ -3,6 +3,7 @@ use std::io::Write as _;
 use super::*;
 use crate::choice::{List, SampleBy, Selection};
 use crate::cli::{Cli, Command, one_line};
+use crate::rates::written;
 use crate::report::jsonl::{Only, Share, Target};
 use clap::Parser;
 use shadow_engine::compare::Thresholds;
@@ -466,8 +467,39 @@ fn what_is_chosen_is_a_flag_and_a_field() {
 }
 
 #[test]
+fn how_much_is_sent_is_a_flag_and_a_field() {
+    let file = "iface = 'eth0'\nport = 80\nshadow = 'h:80'\nmax-rate = '50/s'\n\
+                max-request-rate = '1000/s'\nmax-bandwidth = '100Mbit/s'\nramp = '10m'\n";
+    let rates = |config: &Config| {
+        let Rates { sessions, requests, bandwidth } = config.rates;
+        [written(sessions), written(requests), written(bandwidth)]
+    };
+    let config = from_file(file, "").expect("valid");
+    assert_eq!(rates(&config), ["50/s", "1000/s", "100Mbit/s"]);
+    assert_eq!(config.ramp, Some(Duration::from_secs(600)));
+    let config = from_file(file, "--max-rate 7/s --max-bandwidth none").expect("valid");
+    assert_eq!(rates(&config), ["7/s", "1000/s", "none"]);
+    let config = load(LEAST).expect("valid");
+    assert_eq!((config.rates, config.ramp), (Rates::default(), None));
+}
+
+#[test]
 fn what_cannot_be_chosen_is_refused() {
     for (flags, expected) in [
+        (
+            "--max-rate 50",
+            "--max-rate 50: is no number per second; give a number per second, as 50/s, or none",
+        ),
+        (
+            "--max-request-rate 0/s",
+            "--max-request-rate 0/s: lets nothing through; give 1/s or more, or pause the mirror",
+        ),
+        (
+            "--max-bandwidth 100MB/s",
+            "--max-bandwidth 100MB/s: has no unit of bits; give bits per second, as 100Mbit/s, \
+             1.5Gbit/s or 500kbit/s, or none",
+        ),
+        ("--ramp 0s", "--ramp 0s: is no time at all; give more than 0, as 20s"),
         (
             "--sample 10",
             "--sample 10: is no percentage; give more than 0% and up to 100%, as 10% or 0.01%",

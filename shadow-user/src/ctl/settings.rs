@@ -9,6 +9,7 @@ use shadow_common::{Counter as _, counters};
 
 use crate::choice::{List, Sample, Selection, Wrong, network};
 use crate::pressure::{Limit, Limits};
+use crate::rates::{Bandwidth, Rate, Rates, written};
 
 /// The values that hold at the moment.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -17,6 +18,10 @@ pub struct Settings {
     pub selection: Selection,
     /// What the mirror may cost, and the host be at.
     pub limits: Limits,
+    /// How much each shadow is asked to take.
+    pub rates: Rates,
+    /// The share to which the sample grows at the moment.
+    pub ramp: Option<Sample>,
 }
 
 counters! {
@@ -28,6 +33,12 @@ counters! {
         Client = "client",
         /// Networks whose clients are not.
         ExcludeClient = "exclude_client",
+        /// Sessions per second.
+        MaxRate = "max_rate",
+        /// HTTP/1 requests per second.
+        MaxRequestRate = "max_request_rate",
+        /// Bits per second.
+        MaxBandwidth = "max_bandwidth",
         /// Whether no flow is begun.
         Paused = "paused",
         /// What the mirror may use of a processor.
@@ -44,6 +55,12 @@ pub enum Change {
     Sample(Sample),
     /// Of [`Name::Client`] or [`Name::ExcludeClient`].
     Clients(List, Edit),
+    /// Of [`Name::MaxRate`].
+    MaxRate(Option<Rate>),
+    /// Of [`Name::MaxRequestRate`].
+    MaxRequestRate(Option<Rate>),
+    /// Of [`Name::MaxBandwidth`].
+    MaxBandwidth(Option<Bandwidth>),
     /// Of [`Name::Paused`].
     Paused(bool),
     /// Of [`Name::CpuLimit`].
@@ -98,6 +115,9 @@ impl Name {
             Self::Sample => json!(sample.to_string()),
             Self::Client => json!(nets(List::Client)),
             Self::ExcludeClient => json!(nets(List::Exclude)),
+            Self::MaxRate | Self::MaxRequestRate | Self::MaxBandwidth => {
+                json!(self.brief(settings))
+            }
             Self::Paused => json!(paused),
             Self::CpuLimit => json!(settings.limits.cpu.to_string()),
             Self::PressureLimit => json!(settings.limits.pressure.to_string()),
@@ -107,7 +127,7 @@ impl Name {
     /// The value in a few words, however large it is.
     #[must_use]
     pub fn brief(self, settings: &Settings) -> String {
-        let Selection { sample, clients, paused } = &settings.selection;
+        let Settings { selection: Selection { sample, clients, paused }, rates, .. } = settings;
         let nets = |list| match clients.of(list).count() {
             0 => "none".to_owned(),
             1..=3 => clients.of(list).map(|net| net.to_string()).collect::<Vec<_>>().join(" "),
@@ -117,6 +137,9 @@ impl Name {
             Self::Sample => sample.to_string(),
             Self::Client => nets(List::Client),
             Self::ExcludeClient => nets(List::Exclude),
+            Self::MaxRate => written(rates.sessions),
+            Self::MaxRequestRate => written(rates.requests),
+            Self::MaxBandwidth => written(rates.bandwidth),
             Self::Paused => paused.to_string(),
             Self::CpuLimit => settings.limits.cpu.to_string(),
             Self::PressureLimit => settings.limits.pressure.to_string(),
@@ -128,13 +151,20 @@ impl Settings {
     /// All of them by their names.
     #[must_use]
     pub fn values(&self) -> Value {
-        Name::ALL.iter().map(|name| (name.flag(), name.value(self))).collect()
+        self.named(Name::value)
     }
 
     /// The same in a few words each.
     #[must_use]
     pub fn briefs(&self) -> Value {
-        Name::ALL.iter().map(|name| (name.flag(), json!(name.brief(self)))).collect()
+        self.named(|name, settings| json!(name.brief(settings)))
+    }
+
+    /// Behind them to what the sample grows, while it does.
+    fn named(&self, what: impl Fn(Name, &Self) -> Value) -> Value {
+        let names = Name::ALL.iter().map(|name| (name.flag(), what(*name, self)));
+        let ramp = self.ramp.map(|sample| ("ramp-to".to_owned(), json!(sample.to_string())));
+        names.chain(ramp).collect()
     }
 }
 
@@ -149,6 +179,11 @@ impl Change {
             Name::Client => Edit::parse(words).map(|edit| Self::Clients(List::Client, edit)),
             Name::ExcludeClient => {
                 Edit::parse(words).map(|edit| Self::Clients(List::Exclude, edit))
+            }
+            Name::MaxRate => Rate::parse(one(words, "50/s")?).map(Self::MaxRate),
+            Name::MaxRequestRate => Rate::parse(one(words, "1000/s")?).map(Self::MaxRequestRate),
+            Name::MaxBandwidth => {
+                Bandwidth::parse(one(words, "100Mbit/s")?).map(Self::MaxBandwidth)
             }
             Name::Paused => match one(words, "true")?.parse() {
                 Ok(paused) => Ok(Self::Paused(paused)),
@@ -168,6 +203,9 @@ impl Change {
             Self::Sample(_) => Name::Sample,
             Self::Clients(List::Client, _) => Name::Client,
             Self::Clients(List::Exclude, _) => Name::ExcludeClient,
+            Self::MaxRate(_) => Name::MaxRate,
+            Self::MaxRequestRate(_) => Name::MaxRequestRate,
+            Self::MaxBandwidth(_) => Name::MaxBandwidth,
             Self::Paused(_) => Name::Paused,
             Self::CpuLimit(_) => Name::CpuLimit,
             Self::PressureLimit(_) => Name::PressureLimit,
@@ -180,12 +218,19 @@ impl Change {
     /// When it does not go together with what is set.
     pub fn of(&self, settings: &Settings) -> Result<Settings, Wrong> {
         let mut changed = settings.clone();
-        let Selection { sample, clients, paused } = &mut changed.selection;
+        let Settings { selection, limits, rates, ramp } = &mut changed;
+        let Selection { sample, clients, paused } = selection;
         match self {
-            Self::Sample(share) => *sample = *share,
+            Self::Sample(share) => {
+                *sample = *share;
+                *ramp = None;
+            }
+            Self::MaxRate(rate) => rates.sessions = *rate,
+            Self::MaxRequestRate(rate) => rates.requests = *rate,
+            Self::MaxBandwidth(bandwidth) => rates.bandwidth = *bandwidth,
             Self::Paused(wanted) => *paused = *wanted,
-            Self::CpuLimit(limit) => changed.limits.cpu = *limit,
-            Self::PressureLimit(limit) => changed.limits.pressure = *limit,
+            Self::CpuLimit(limit) => limits.cpu = *limit,
+            Self::PressureLimit(limit) => limits.pressure = *limit,
             Self::Clients(list, edit) => match edit {
                 Edit::Add(nets) => nets.iter().try_for_each(|net| clients.add(*net, *list))?,
                 Edit::Remove(nets) => {
@@ -251,6 +296,10 @@ mod tests {
             ("exclude-client add 10.1.2.3", Name::ExcludeClient, "10.1.2.3/32"),
             ("client to 1.0.0.0/8 2.0.0.0/8 3.0.0.0/8 4.0.0.0/8", Name::Client, "4 networks"),
             ("client to", Name::Client, "none"),
+            ("max-rate 50/s", Name::MaxRate, "50/s"),
+            ("max-request-rate 1000/s", Name::MaxRequestRate, "1000/s"),
+            ("max-bandwidth 100Mbit/s", Name::MaxBandwidth, "100Mbit/s"),
+            ("max-rate none", Name::MaxRate, "none"),
             ("paused true", Name::Paused, "true"),
             ("cpu-limit 25%", Name::CpuLimit, "25%"),
             ("pressure-limit 80%", Name::PressureLimit, "80%"),
@@ -259,11 +308,17 @@ mod tests {
             change(&mut settings, line).expect("changed");
             assert_eq!(name.brief(&settings), brief, "{line}");
         }
-        let all = json!({
+        let mut all = json!({
             "sample": "5%", "client": [], "exclude-client": ["10.1.2.3/32"], "paused": true,
+            "max-rate": "none", "max-request-rate": "1000/s", "max-bandwidth": "100Mbit/s",
             "cpu-limit": "25%", "pressure-limit": "off",
         });
         assert_eq!(settings.values(), all);
+        settings.ramp = Some(Sample::WHOLE);
+        all["ramp-to"] = json!("100%");
+        assert_eq!(settings.values(), all);
+        change(&mut settings, "sample 6%").expect("changed");
+        assert_eq!(settings.ramp, None, "what is set is set");
     }
 
     #[test]
@@ -282,6 +337,9 @@ mod tests {
             ("client add 1.0.0.0/8 x", "x is no network; "),
             ("client add 1.0.0.0/8 10.0.0.0/8", "10.0.0.0/8 is in --exclude-client as well; "),
             ("client remove 1.0.0.0/8", "1.0.0.0/8 is not in it; "),
+            ("max-rate 50", "is no number per second; give a number per second, as 50/s, or none"),
+            ("max-request-rate", "has no value; give one, as 1000/s"),
+            ("max-bandwidth 100MB/s", "has no unit of bits; give bits per second, as 100Mbit/s, "),
             ("paused maybe", "is neither true nor false; "),
             ("cpu-limit 0%", "is no limit; give more than 0% and up to 100000%, as 50%, or off"),
             ("pressure-limit 101%", "is no limit; give more than 0% and up to 100%"),

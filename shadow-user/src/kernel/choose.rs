@@ -34,10 +34,27 @@ impl Programs {
         let entries = entries(&base, selection);
         // First the lists: a flow that begins meanwhile is decided by either.
         self.set_clients(&entries)?;
+        self.set_rule(&base, selection)
+    }
+
+    /// Lets a larger share in, as if it had been chosen from the start: flows that are open already
+    /// come with it. Give it [`Self::set_selection`]'s last selection but for the share.
+    ///
+    /// # Errors
+    /// A map that cannot be written.
+    pub fn let_sample_grow(&mut self, selection: &Selection) -> Result<(), KernelError> {
+        let mut base = self.chosen.base.take().unwrap_or_else(|| selection.clone());
+        base.sample = selection.sample;
+        let result = self.set_rule(&base, selection);
+        self.chosen.base = Some(base);
+        result
+    }
+
+    fn set_rule(&mut self, base: &Selection, now: &Selection) -> Result<(), KernelError> {
         let failed = |source| KernelError::Map { map: "CHOICE", source };
         let mut map = Array::<_, ChoiceRule>::try_from(self.map_mut("CHOICE")?).map_err(failed)?;
         let before = map.get(&0, 0).map_err(failed)?;
-        map.set(0, rule(&base, selection, before), 0).map_err(failed)
+        map.set(0, rule(base, now, before), 0).map_err(failed)
     }
 
     /// No more is copied of a flow that was chosen, until its client begins it anew. Another selection

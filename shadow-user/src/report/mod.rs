@@ -14,6 +14,8 @@ pub mod summary;
 use shadow_common::{Counter, GuardCounter, ResponseCounter, TapCounter};
 use shadow_engine::books::Books;
 
+use crate::rates::{Bandwidth, Rate};
+
 pub use exposition::Exposition;
 pub use lag::Lag;
 pub use outcome::Outcome;
@@ -291,6 +293,23 @@ fn settings(list: &mut List, snapshot: &Snapshot) {
         "settings.paused",
         "1 while no flow is begun because the mirror is paused",
         u64::from(selection.paused),
+    );
+    let rates = settings.rates;
+    let rate = |rate: Option<Rate>| rate.map_or(0, Rate::per_second);
+    list.level(
+        "settings.max_rate",
+        "Sessions per second that may be begun with each shadow; 0 for any number",
+        rate(rates.sessions),
+    );
+    list.level(
+        "settings.max_request_rate",
+        "HTTP/1 requests per second that may be sent to each shadow; 0 for any number",
+        rate(rates.requests),
+    );
+    list.level(
+        "settings.max_bandwidth_bits",
+        "Bits per second that may be sent to each shadow; 0 for any number",
+        rates.bandwidth.map_or(0, Bandwidth::bits),
     );
     list.reasons("settings.changed", "Changes of settings while running", changes.iter());
     list.push(

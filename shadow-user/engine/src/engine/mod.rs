@@ -20,6 +20,7 @@ use crate::engine::timers::{FlowId, Timers};
 use crate::exchange::Exchange;
 use crate::http::{Recognition, looks_like_request};
 use crate::iss::{Secret, iss};
+use crate::quota::{Budget, Quota};
 use crate::session::{Opening, Session};
 use crate::sources::Sources;
 use crate::time::{Duration, Instant};
@@ -59,6 +60,7 @@ pub struct Engine {
     ended: Ended,
     sources: Sources<SeededHash>,
     circuit: Circuit,
+    budget: Budget,
     timers: Timers,
     /// Flows that may have packets to send.
     ready: VecDeque<FlowId>,
@@ -86,6 +88,7 @@ impl Engine {
             ended: Ended::new(hash),
             sources: Sources::new(config.source.clone(), SeededHash::new(POOL_KEY)),
             circuit: Circuit::default(),
+            budget: Budget::new(config.quota),
             timers: Timers::default(),
             ready: VecDeque::new(),
             resets: VecDeque::new(),
@@ -152,6 +155,11 @@ impl Engine {
         self.paused = paused;
     }
 
+    /// How much the shadow is asked to take from now on. Open sessions go on.
+    pub fn set_quota(&mut self, quota: Quota) {
+        self.budget.set_quota(quota);
+    }
+
     /// Moves every flow on whose time has come.
     pub fn handle_timeout(&mut self, now: Instant) {
         while let Some((deadline, id)) = self.timers.pop(now) {
@@ -168,7 +176,8 @@ impl Engine {
     /// When [`Self::handle_timeout`] is due.
     #[must_use]
     pub fn poll_timeout(&self) -> Option<Instant> {
-        [self.timers.next(), self.trailing.poll_timeout()].into_iter().flatten().min()
+        let others = [self.trailing.poll_timeout(), self.budget.poll_timeout()];
+        self.timers.next().into_iter().chain(others.into_iter().flatten()).min()
     }
 
     /// Appends the next whole IP packet for the shadow to `buffer`; false when there is none.
@@ -179,14 +188,30 @@ impl Engine {
             self.books.transmitted += 1;
             return true;
         }
+        let paces = self.budget.paces() && !self.finished;
+        let before = buffer.len();
         while let Some(id) = self.ready.front().copied() {
+            if paces && !self.budget.lets_send(now) {
+                self.budget.is_behind(now);
+                return false;
+            }
             let sent = match self.flows.get_mut(id) {
                 Some(Flow { stage: Stage::Open(session), .. }) => {
-                    session.poll_transmit(now, buffer)
+                    let nxt = session.snd_nxt();
+                    let sent = session.poll_transmit(now, buffer);
+                    if paces && nxt != session.snd_nxt() {
+                        session.was_held_back(now);
+                    }
+                    sent
                 }
                 _ => None,
             };
             if let Some(again) = sent {
+                if paces {
+                    self.budget.sent(buffer.len() - before, now);
+                    // One packet of each in turn, lest a long stream keeps all others waiting.
+                    self.ready.rotate_left(1);
+                }
                 self.books.transmitted += 1;
                 self.books.retransmitted += u64::from(again);
                 return true;
@@ -199,6 +224,7 @@ impl Engine {
                 self.retire(id, now);
             }
         }
+        self.budget.has_caught_up();
         false
     }
 
@@ -350,11 +376,15 @@ impl Engine {
         captured_at: Instant,
         now: Instant,
     ) -> Option<IgnoredPacket> {
-        let Self { flows, books, .. } = self;
-        let Some(Flow { stage: Stage::Open(session), .. }) = flows.get_mut(id) else {
+        let Self { flows, books, config, budget, .. } = self;
+        let Some(Flow { key, stage: Stage::Open(session), .. }) = flows.get_mut(id) else {
             return Some(IgnoredPacket::FlowEnded);
         };
-        let ignored = session.handle_capture(segment, captured_at, books);
+        if budget.is_to_be_asked(now) {
+            session.let_requests_be_left_out(config, key.client(), key.production());
+        }
+        let mut admit = || budget.ask(now);
+        let ignored = session.handle_capture(segment, captured_at, &mut admit, books);
         self.advance(id, now);
         ignored
     }
@@ -516,6 +546,10 @@ impl Engine {
         if self.memory >= self.config.memory_limit {
             return self.skip(id, Skipped::Memory, now);
         }
+        // Before anything that copies of a flow may find otherwise, each for itself.
+        if let Err(reason) = self.budget.begin(now) {
+            return self.skip(id, reason, now);
+        }
         let mut probe = false;
         let client = if self.config.dry_run {
             None
@@ -591,6 +625,9 @@ impl Engine {
         };
         if flow.listed && idle >= config.idle_timeout {
             session.abort(Aborted::Idle);
+        }
+        if flow.queued && !self.finished && !self.budget.lets_send(now) {
+            session.was_held_back(now);
         }
         session.advance(now, *last_loss, config, books);
         if self.memory > config.memory_limit - config.memory_limit / COMPARING_SHARE {

@@ -231,6 +231,13 @@ impl Gate {
         self.timed_out
     }
 
+    /// The wait for an answer, if there is one, begins `now`.
+    pub(crate) fn restart(&mut self, now: Instant) {
+        if self.waiting_since != Instant::NEVER {
+            self.waiting_since = now;
+        }
+    }
+
     /// When [`Self::advance`] is to be called again at the latest.
     pub(crate) fn poll_timeout(&self) -> Option<Instant> {
         (self.wake != Instant::NEVER).then_some(self.wake)

@@ -14,7 +14,7 @@ use crate::config::EngineConfig;
 use crate::exchange::{Depth, Exchange, Unpaired};
 use crate::reassembly::{Delivery, Outcome, QueueError, Reassembler};
 use crate::seq::SeqNum;
-use crate::session::edit::{Editing, Editor, Pen};
+use crate::session::edit::{Admit, Editing, Editor, Pen};
 use crate::session::gate::{Close, Gate, GatePolicy};
 use crate::session::stream::Stream;
 use crate::time::{Duration, Instant};
@@ -127,11 +127,36 @@ impl Session {
         self.client.as_ref().map(Client::local)
     }
 
-    /// Takes a captured segment of the client.
+    /// From the next request on, requests can be left out of the stream of a session that was begun
+    /// without that. To be called before [`Self::handle_capture`]: between two requests it has an
+    /// effect, elsewhere none.
+    pub(crate) fn let_requests_be_left_out(
+        &mut self,
+        config: &EngineConfig,
+        user: SocketAddr,
+        production: SocketAddr,
+    ) {
+        if !self.stream.at_boundary() {
+            return;
+        }
+        let captured = self.stream.captured();
+        let editor = self
+            .editor
+            .get_or_insert_with(|| Box::new(Editor::midway(config, user, production, captured)));
+        if editor.begin_to_read()
+            && let Some(answers) = &mut self.answers
+            && editor.keep_fates()
+        {
+            answers.expect_fates();
+        }
+    }
+
+    /// Takes a captured segment of the client; `admit` is asked for each of its requests.
     pub(crate) fn handle_capture(
         &mut self,
         segment: &Segment<'_>,
         captured_at: Instant,
+        admit: &mut Admit<'_>,
         books: &mut Books,
     ) -> Option<IgnoredPacket> {
         if self.closed {
@@ -153,7 +178,7 @@ impl Session {
                 }
                 return write(bytes);
             };
-            let pen: Pen<'_> = (editor, &mut write);
+            let pen = Pen { editor, write: &mut write, admit };
             stream.push(bytes, acknowledged, captured_at, gate, Some(pen), books);
             if let Some(answers) = answers
                 && !editor.has_refused()
@@ -363,6 +388,17 @@ impl Session {
         }
     }
 
+    /// The next sequence number that has not been sent.
+    pub(crate) fn snd_nxt(&self) -> Option<SeqNum> {
+        self.client.as_ref().map(Client::snd_nxt)
+    }
+
+    /// What is to be sent waits for the bandwidth, or has until `now`: the shadow cannot answer what
+    /// it does not have.
+    pub(crate) fn was_held_back(&mut self, now: Instant) {
+        self.gate.restart(now);
+    }
+
     /// Gives the session up: the shadow gets a RST.
     pub(crate) fn abort(&mut self, reason: Aborted) {
         if self.end.is_none() {
@@ -520,7 +556,8 @@ impl Session {
             }
         };
         let tally = &mut books.bytes.skipped;
-        Editing::new(editor, &[], Instant::default(), &mut write, tally).end();
+        let pen = Pen { editor, write: &mut write, admit: &mut || Ok(()) };
+        Editing::new(pen, &[], Instant::default(), tally).end();
     }
 
     fn end_of(&self, close: client::Close) -> FlowEnd {

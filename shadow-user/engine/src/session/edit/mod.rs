@@ -34,6 +34,8 @@ pub(crate) struct Editor {
     /// A header line for every request.
     line: Option<Box<[u8]>>,
     mode: Mode,
+    /// Requests are read, rather than that the stream goes as it is.
+    reads: bool,
     /// Octets of the client's stream that were shown.
     seen: u64,
     /// What was written, in both streams' offsets.
@@ -90,8 +92,17 @@ struct Collected {
     body: Vec<u8>,
 }
 
-/// An editor, and what takes what is to be sent.
-pub(crate) type Pen<'a> = (&'a mut Editor, &'a mut dyn FnMut(&[u8]));
+/// Whether one more request may be sent.
+pub(crate) type Admit<'a> = dyn FnMut() -> Result<(), LeftOut> + 'a;
+
+/// An editor, and whom it tells and asks.
+pub(crate) struct Pen<'a> {
+    pub(crate) editor: &'a mut Editor,
+    /// Takes what is to be sent.
+    pub(crate) write: &'a mut dyn FnMut(&[u8]),
+    /// Is asked for each request that nothing else stands against.
+    pub(crate) admit: &'a mut Admit<'a>,
+}
 
 /// What was decided on a request.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -115,18 +126,7 @@ impl Editor {
         if config.rules.is_empty() && config.client_address == ClientAddress::None {
             return None;
         }
-        let mut editor = Self {
-            rules: Arc::clone(&config.rules),
-            client,
-            production,
-            number: 0,
-            line: None,
-            mode: Mode::Between,
-            seen: 0,
-            offsets: Offsets::default(),
-            left_out: 0,
-            fates: None,
-        };
+        let mut editor = Self::midway(config, client, production, 0);
         match config.client_address {
             ClientAddress::None => {}
             ClientAddress::ProxyProtocolV2 => {
@@ -136,15 +136,47 @@ impl Editor {
             }
             ClientAddress::XForwardedFor => editor.line = Some(address::forwarded_for(client)),
         }
-        if !editor.is_for_requests() {
-            editor.mode = Mode::AsItIs;
+        if editor.changes_requests() {
+            editor.begin_to_read();
         }
         Some(editor)
     }
 
+    /// One that is shown a stream from offset `seen` on.
+    pub(crate) fn midway(
+        config: &EngineConfig,
+        client: SocketAddr,
+        production: SocketAddr,
+        seen: u64,
+    ) -> Self {
+        Self {
+            rules: Arc::clone(&config.rules),
+            client,
+            production,
+            number: 0,
+            line: None,
+            mode: Mode::AsItIs,
+            reads: false,
+            seen,
+            offsets: Offsets::default(),
+            left_out: 0,
+            fates: None,
+        }
+    }
+
+    /// Reads requests from now on, which begin with the next octet; whether it has not until now.
+    pub(crate) fn begin_to_read(&mut self) -> bool {
+        if self.reads {
+            return false;
+        }
+        self.reads = true;
+        self.mode = Mode::Between;
+        true
+    }
+
     /// Keeps what is decided on requests for [`Self::take_fate`]; false when nothing is.
     pub(crate) fn keep_fates(&mut self) -> bool {
-        self.fates = self.is_for_requests().then(VecDeque::new);
+        self.fates = self.reads.then(VecDeque::new);
         self.fates.is_some()
     }
 
@@ -165,7 +197,7 @@ impl Editor {
 
     /// Whether the stream was to be edited, and could not be read to its end.
     pub(crate) fn is_unshaped(&self) -> bool {
-        self.is_for_requests() && matches!(self.mode, Mode::AsItIs)
+        self.changes_requests() && matches!(self.mode, Mode::AsItIs)
     }
 
     /// Whether the stream's last octets were left out.
@@ -211,8 +243,8 @@ impl Editor {
             + self.offsets.memory()
     }
 
-    /// Whether there is more to do than to add something before the stream.
-    fn is_for_requests(&self) -> bool {
+    /// Whether there is more to do than to leave requests out, or to add something before the stream.
+    fn changes_requests(&self) -> bool {
         self.line.is_some() || !self.rules.is_empty()
     }
 

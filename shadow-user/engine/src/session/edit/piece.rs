@@ -2,7 +2,7 @@
 
 use std::borrow::Cow;
 
-use super::{Collected, Decision, Editor, Held, Mode, address};
+use super::{Admit, Collected, Decision, Editor, Held, Mode, Pen, address};
 use crate::books::{LeftOut, Tally};
 use crate::exchange::{Fate, request_id};
 use crate::rules::{Context, Verdict};
@@ -20,19 +20,20 @@ pub(crate) struct Editing<'a> {
     /// Octets of the trailer section in the piece.
     trailers: u64,
     write: &'a mut dyn FnMut(&[u8]),
+    admit: &'a mut Admit<'a>,
     tally: &'a mut Tally<LeftOut>,
 }
 
 impl<'a> Editing<'a> {
-    /// Begins with a piece that was captured at `captured_at`; what is sent goes to `write`, octets that are left out are counted in
+    /// Begins with a piece that was captured at `captured_at`; octets that are left out are counted in
     /// `tally`.
     pub(crate) fn new(
-        editor: &'a mut Editor,
+        pen: Pen<'a>,
         piece: &'a [u8],
         captured_at: Instant,
-        write: &'a mut dyn FnMut(&[u8]),
         tally: &'a mut Tally<LeftOut>,
     ) -> Self {
+        let Pen { editor, write, admit } = pen;
         Self {
             editor,
             rest: piece,
@@ -40,6 +41,7 @@ impl<'a> Editing<'a> {
             decision: Decision::Sent,
             trailers: 0,
             write,
+            admit,
             tally,
         }
     }
@@ -64,7 +66,12 @@ impl<'a> Editing<'a> {
         let context = Context { client, production, id: request_id(since, number) };
         self.editor.number += 1;
         let verdict = self.editor.rules.judge(&octets, &context);
+        let admitted = match verdict {
+            Verdict::Send { .. } | Verdict::Collect { .. } => (self.admit)(),
+            Verdict::Skip | Verdict::Unmaskable(_) => Ok(()),
+        };
         self.decision = match verdict {
+            _ if let Err(reason) = admitted => self.leave_out(at, reason),
             Verdict::Send { head: Cow::Borrowed(head) } if self.editor.line.is_none() => {
                 (self.write)(head);
                 self.editor.mode = Mode::Passing;

@@ -20,6 +20,8 @@ struct Run {
     books: Books,
     sent: Vec<u8>,
     fates: Vec<Fate>,
+    /// What stands against the next request that would be sent, and those behind it.
+    against: VecDeque<Option<LeftOut>>,
 }
 
 fn address(text: &str) -> SocketAddr {
@@ -78,6 +80,7 @@ impl Run {
             books: Books::default(),
             sent,
             fates: Vec::new(),
+            against: VecDeque::new(),
         }
     }
 
@@ -100,9 +103,10 @@ impl Run {
 
     /// The client has seen so many octets of production's answers.
     fn push_heard(&mut self, bytes: &[u8], heard: u64) {
-        let Self { editor, stream, gate, books, sent, fates } = self;
+        let Self { editor, stream, gate, books, sent, fates, against } = self;
         let mut write = |bytes: &[u8]| sent.extend(bytes);
-        let pen: Pen<'_> = (editor, &mut write);
+        let mut admit = || against.pop_front().flatten().map_or(Ok(()), Err);
+        let pen = Pen { editor, write: &mut write, admit: &mut admit };
         stream.push(bytes, heard, Instant::default(), gate, Some(pen), books);
         fates.extend(std::iter::from_fn(|| editor.take_fate()));
     }
@@ -112,7 +116,8 @@ impl Run {
         stream.push_close(Close::Fin, 0, Instant::default(), gate);
         let mut write = |bytes: &[u8]| sent.extend(bytes);
         let tally = &mut books.bytes.skipped;
-        Editing::new(editor, &[], Instant::default(), &mut write, tally).end();
+        let pen = Pen { editor, write: &mut write, admit: &mut || Ok(()) };
+        Editing::new(pen, &[], Instant::default(), tally).end();
     }
 
     /// Octets that need not wait for the shadow any more.
@@ -254,6 +259,57 @@ fn a_request_that_no_rule_changes_is_not_edited() {
     run.push(b"GET /a HTTP/1.1\r\n\r\nGET /b HTTP/1.1\r\n\r\n");
     assert_eq!(run.text(), "GET /a HTTP/1.1\r\n\r\nGET /b HTTP/1.1\r\n\r\n");
     assert_eq!(run.editor.offsets.memory(), 0);
+}
+
+#[test]
+fn requests_that_are_too_many_are_left_out_whole() {
+    let mut run = Run::new(&masking());
+    let against = [None, Some(LeftOut::MaxRequestRate), Some(LeftOut::MaxBandwidth), None];
+    run.against = against.into();
+    run.push(b"GET /a HTTP/1.1\r\n\r\nPOST /b HTTP/1.1\r\nContent-Length: 2\r\n\r\n");
+    // One that the filters do not choose is not asked for.
+    run.push(b"bbGET /skip HTTP/1.1\r\n\r\n");
+    run.push(JSON);
+    run.push(b"Content-Length: 2\r\n\r\n[]GET /d HTTP/1.1\r\n\r\n");
+    run.end();
+    let shaped = |path| format!("GET {path} HTTP/1.1\r\nX-Shadow: 1\r\n\r\n");
+    assert_eq!(run.text(), shaped("/a") + &shaped("/d"));
+    assert_eq!(run.fates, [Fate::Sent, Fate::LeftOut, Fate::LeftOut, Fate::LeftOut, Fate::Sent]);
+    let requests = &run.books.requests;
+    assert_eq!((requests.seen, requests.skipped.total()), (5, 3));
+    assert_eq!(requests.skipped.get(LeftOut::MaxRequestRate), 1);
+    assert_eq!(requests.skipped.get(LeftOut::MaxBandwidth), 1);
+    assert!(run.against.is_empty());
+}
+
+#[test]
+fn a_stream_is_read_from_any_request_on() {
+    for proxy in [false, true] {
+        let address = if proxy { ClientAddress::ProxyProtocolV2 } else { ClientAddress::None };
+        let config = config(Rules::default(), address);
+        let mut run = Run::new(&shaping());
+        run.sent.clear();
+        let (client, production) = (self::address("192.0.2.7:4000"), self::address("10.0.0.5:80"));
+        run.editor = editor(&config, &mut run.sent)
+            .unwrap_or_else(|| Editor::midway(&config, client, production, 0));
+        let header = run.sent.len() as u64;
+        let request = b"GET /a HTTP/1.1\r\n\r\n";
+        let len = request.len() as u64;
+        run.push(request);
+        assert!(run.editor.begin_to_read() && !run.editor.begin_to_read());
+        run.against = [Some(LeftOut::MaxRequestRate), None].into();
+        run.push(request);
+        run.push(request);
+        assert_eq!(run.sent.len() as u64, header + 2 * len);
+        assert_eq!(run.editor.sent(3 * len), header + 2 * len);
+        assert_eq!(run.editor.received(header + len), (2 * len, len));
+        assert_eq!(run.editor.received(header + 2 * len), (3 * len, len));
+        assert!(!run.editor.is_unshaped());
+        // Another protocol passes, from there on.
+        run.push(b"no request\r\n\r\n");
+        assert!(run.sent.ends_with(b"no request\r\n\r\n"));
+        assert!(!run.editor.is_unshaped());
+    }
 }
 
 #[test]

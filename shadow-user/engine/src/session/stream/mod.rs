@@ -90,19 +90,18 @@ impl Stream {
     /// Takes the next `bytes` in order, sent by the client after it had acknowledged
     /// `acknowledged` octets of production's answers; queues them at the gate. Where they are edited,
     /// what is to be sent is written.
-    pub(crate) fn push(
+    pub(crate) fn push<'a>(
         &mut self,
-        bytes: &[u8],
+        bytes: &'a [u8],
         acknowledged: u64,
         captured_at: Instant,
         gate: &mut Gate,
-        edit: Option<Pen<'_>>,
-        books: &mut Books,
+        edit: Option<Pen<'a>>,
+        books: &'a mut Books,
     ) {
         let Books { bytes: octets, requests, .. } = books;
         let tally = &mut octets.skipped;
-        let mut edit =
-            edit.map(|(editor, write)| Editing::new(editor, bytes, captured_at, write, tally));
+        let mut edit = edit.map(|pen| Editing::new(pen, bytes, captured_at, tally));
         let begin = self.captured;
         self.captured += bytes.len() as u64;
         octets.captured += bytes.len() as u64;
