@@ -318,7 +318,7 @@ fn lines(path: &Path) -> Result<Vec<Value>> {
     text.lines().map(|line| serde_json::from_str(line).with_context(|| line.to_owned())).collect()
 }
 
-/// In both and not as often, for a message that can be read.
+/// Tells those that are not as often in both, and no others.
 fn check_findings(
     found: &BTreeMap<Finding, usize>,
     expected: &BTreeMap<Finding, usize>,
@@ -399,17 +399,23 @@ fn check_metrics(metrics: &str, lines: &[Value]) -> Result<()> {
     });
     let mut differences: BTreeMap<String, u64> = BTreeMap::new();
     for line in lines {
-        let endpoint = &line["shadowtap"]["endpoint"];
-        for kind in texts(&line["shadowtap"]["diff"]["kinds"]) {
-            // All are of these three endpoints where some are noise as well.
+        let (endpoint, diff) = (&line["shadowtap"]["endpoint"], &line["shadowtap"]["diff"]);
+        // An endpoint's are of one kind here, and noise is of other values.
+        let kind = diff["kinds"][0].as_str().unwrap_or("primitive");
+        let [counted, noise] = ["count", "noise"].map(|key| diff[key].as_u64().unwrap_or(0));
+        for (control, times) in [("raw", counted + noise), ("noise", noise)] {
             let series = format!(
                 "shadowtap_field_differences_total{{endpoint={endpoint},kind=\"{kind}\",\
-                 control=\"raw\"}}"
+                 control=\"{control}\"}}"
             );
-            *differences.entry(series).or_default() += 1;
+            *differences.entry(series).or_default() += times;
         }
     }
-    differences.retain(|series, _| !series.contains("/both"));
+    let all = differences.values().sum::<u64>() as f64;
+    let told = sum_metric(metrics, "shadowtap_field_differences");
+    ensure!(told == Some(all), "{told:?} differences, not {all}");
+    // An endpoint without any has no series.
+    differences.retain(|_, times| *times > 0);
     for (series, times) in verdicts.iter().chain(&differences) {
         let wanted = format!("{series} {times}\n");
         ensure!(metrics.contains(&wanted), "{wanted} is not in {metrics}");
