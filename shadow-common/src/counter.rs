@@ -35,7 +35,8 @@ counters! {
     TapCounter {
         /// A whole packet of a mirrored service reached the ring.
         Captured = "captured",
-        /// The ring had no room; production's packet went on.
+        /// The ring had no room, or so little that this flow was left out so that others stay
+        /// whole; production's packet went on.
         RingFull = "ring_full",
         /// Longer than [`crate::MAX_PACKET_LEN`] (BIG TCP, kernel 5.19).
         Oversize = "oversize",

@@ -14,6 +14,7 @@ mod guard;
 mod parse;
 mod ring;
 mod select;
+mod shed;
 mod tap;
 mod tap_out;
 

@@ -1,6 +1,8 @@
 //! Packets on their way to the daemon.
 
-use aya_ebpf::bindings::{BPF_F_MMAPABLE, BPF_RB_FORCE_WAKEUP, BPF_RB_NO_WAKEUP};
+use aya_ebpf::bindings::{
+    BPF_F_MMAPABLE, BPF_RB_AVAIL_DATA, BPF_RB_FORCE_WAKEUP, BPF_RB_NO_WAKEUP, BPF_RB_RING_SIZE,
+};
 use aya_ebpf::check_bounds_signed;
 use aya_ebpf::helpers::generated::{
     bpf_get_smp_processor_id, bpf_ktime_get_ns, bpf_ringbuf_output,
@@ -48,6 +50,12 @@ pub enum Lost {
     Oversize,
     /// Its bytes could not be read.
     Unreadable,
+}
+
+/// Octets of clients' packets that wait for the daemon, and how many there is room for.
+#[inline(always)]
+pub fn requests_waiting() -> (u64, u64) {
+    (REQUESTS.query(u64::from(BPF_RB_AVAIL_DATA)), REQUESTS.query(u64::from(BPF_RB_RING_SIZE)))
 }
 
 /// Copies the first `packet_len` bytes of a packet, from its IP header on.

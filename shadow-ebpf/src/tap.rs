@@ -6,7 +6,7 @@ use shadow_common::{RecordKind, TapCounter};
 
 use crate::parse::{BadLength, Found, Packet};
 use crate::ring::Lost;
-use crate::{choose, counter, flows, parse, ring, select};
+use crate::{choose, counter, flows, parse, ring, select, shed};
 
 /// What became of a packet; `None` when it is none of ours.
 #[inline(always)]
@@ -42,6 +42,9 @@ fn capture(ctx: &TcContext) -> Option<TapCounter> {
         Err(BadLength::Oversize) => return Some(TapCounter::Oversize),
         Err(BadLength::Malformed) => return Some(TapCounter::Malformed),
     };
+    if shed::leaves_out(&mut packet) {
+        return Some(TapCounter::RingFull);
+    }
     let copied = ring::copy(ctx, RecordKind::Request, &packet, len);
     if flows::are_wanted() && copied.is_ok() {
         flows::note(ctx, &mut packet, len);

@@ -32,7 +32,7 @@ use crate::web::board::Run;
 pub use choosing::Choosing;
 pub use judge::Judge;
 pub use report::Report;
-pub use value::tracked_flows;
+pub use value::{replies_size, tracked_flows};
 
 use value::{
     Parsed, boolean, choice, duration, flow_memory, host_port, interface_name, listen, max_flows,
@@ -90,7 +90,8 @@ pub struct Config {
     pub client_address: ClientAddress,
     /// How much of the answers is compared; nothing in a dry run.
     pub compare: Compare,
-    /// Bytes of each ring: a power of two and of whole pages.
+    /// Bytes of each ring but that of the shadow's answers ([`replies_size`]): a power of two and of whole
+    /// pages.
     pub ring_size: u32,
     /// How long data waits for the shadow's answer.
     pub gate_timeout: Duration,

@@ -20,7 +20,7 @@ use crate::choice::{Places, Sample, Selection};
 use crate::cli;
 use crate::compare::{self, Compared};
 use crate::comparing;
-use crate::config::{Choosing, Config, HostPort, SourceMode, tracked_flows};
+use crate::config::{Choosing, Config, HostPort, SourceMode, replies_size, tracked_flows};
 use crate::control;
 use crate::ctl::Socket;
 use crate::ctl::settings::Settings;
@@ -163,7 +163,7 @@ async fn mirror(config: &Config) -> anyhow::Result<()> {
 fn attach(config: &Config, plan: &Plan, own: &[IpAddr]) -> anyhow::Result<Programs> {
     let mut programs = Programs::load(LoadOptions {
         requests_bytes: config.ring_size,
-        replies_bytes: config.ring_size,
+        replies_bytes: replies_size(config.ring_size),
         responses: (config.compare != cli::Compare::Off).then(|| ResponseOptions {
             bytes: config.ring_size,
             flows: tracked_flows(config.max_flows),

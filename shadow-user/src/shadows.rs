@@ -54,8 +54,6 @@ pub struct Shadow {
 /// All shadows of a mirror, one at least.
 pub struct Shadows {
     shadows: Vec<Shadow>,
-    /// One packet on its way from an engine to its socket.
-    packet: Vec<u8>,
 }
 
 impl Shadow {
@@ -69,17 +67,11 @@ impl Shadow {
     }
 
     /// Sends a bounded number of packets; whether there are more.
-    fn transmit(&mut self, now: Instant, packet: &mut Vec<u8>) -> bool {
-        let mut more = true;
-        for _ in 0..SEND_BUDGET {
-            if !self.engine.poll_transmit(now, packet) {
-                more = false;
-                break;
-            }
-            self.sender.push(packet);
-            packet.clear();
-        }
-        self.sender.flush();
+    fn transmit(&mut self, now: Instant) -> bool {
+        let Self { engine, sender, .. } = self;
+        let mut write = |buffer: &mut Vec<u8>| engine.poll_transmit(now, buffer);
+        let more = (0..SEND_BUDGET).all(|_| sender.push_with(&mut write));
+        sender.flush();
         more
     }
 
@@ -110,7 +102,7 @@ impl Shadows {
     /// Those, the one under test first.
     #[must_use]
     pub const fn new(shadows: Vec<Shadow>) -> Self {
-        Self { shadows, packet: Vec::new() }
+        Self { shadows }
     }
 
     /// Takes a packet that the tap copied.
@@ -187,8 +179,7 @@ impl Shadows {
 
     /// Sends a bounded number of packets to each; whether there are more.
     pub fn transmit(&mut self, now: Instant) -> bool {
-        let Self { shadows, packet } = self;
-        shadows.iter_mut().fold(false, |more, shadow| shadow.transmit(now, packet) | more)
+        self.shadows.iter_mut().fold(false, |more, shadow| shadow.transmit(now) | more)
     }
 
     /// What the kernel is to copy of a flow's answers from now on.

@@ -35,7 +35,7 @@ const BUDGET: usize = 256;
 
 /// With traffic, packets are left to gather for this long: a wake-up for each of them
 /// would cost production more than all of the mirror's work.
-const NAP: Duration = Duration::from_micros(100);
+const NAP: Duration = Duration::from_micros(200);
 
 /// The longest sleep, so that commands are seen.
 const MAX_SLEEP: Duration = Duration::from_millis(50);

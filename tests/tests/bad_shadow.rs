@@ -14,11 +14,11 @@ use shadow_lab::{
 };
 use shadow_tests::check_untouched;
 
-/// The daemon's, of which three rings take 24 MiB.
-const MEMORY_LIMIT: u64 = 96 << 20;
+/// The daemon's, of which three rings take 9 MiB.
+const MEMORY_LIMIT: u64 = 81 << 20;
 const FLAGS: [&str; 16] = [
     "--memory-limit",
-    "96MiB",
+    "81MiB",
     "--ring-size",
     "4MiB",
     "--gate-timeout",

@@ -79,7 +79,7 @@ fn defaults_are_those_of_the_help() {
     assert_eq!(config.gate_timeout, Duration::from_secs(5));
     assert_eq!(config.gate_action, GateAction::Abort);
     assert_eq!(config.pace, Pace::AsCaptured);
-    assert_eq!(config.flow_memory, (256 - 96 - 16 - 8 - 8 - 8) << 20, "120 MiB for flows");
+    assert_eq!(config.flow_memory, (256 - 36 - 16 - 8 - 8 - 8) << 20, "180 MiB for flows");
     assert_eq!(config.max_flows, 200_000);
     assert_eq!(config.choosing.selection, Selection::default());
     assert_eq!((config.choosing.by, config.choosing.seed), (SampleBy::Client, 0));
@@ -123,7 +123,7 @@ fn every_flag_reaches_its_field() {
     assert_eq!(config.gate_timeout, Duration::from_secs(1));
     assert_eq!(config.gate_action, GateAction::Send);
     assert_eq!(config.pace, Pace::Off);
-    assert_eq!(config.flow_memory, (32 << 20) - (256 << 10) - (16 << 20) - (512 << 10));
+    assert_eq!(config.flow_memory, (32 << 20) - (128 << 10) - (16 << 20) - (512 << 10));
     assert_eq!(config.max_flows, 7);
     assert_eq!(config.live, Live::Lines);
     assert_eq!(config.log_format, LogFormat::Json);
@@ -284,14 +284,14 @@ fn refusals_name_the_setting_and_the_remedy() {
         ),
         (
             format!("{LEAST} --memory-limit 32MiB"),
-            "--memory-limit 32MiB: leaves too little besides the daemon and three rings of 16777216 \
-             bytes; give 140MiB or more, or a smaller --ring-size"
+            "--memory-limit 32MiB: leaves too little besides the daemon and three rings of up \
+             to 16777216 bytes; give 80MiB or more, or a smaller --ring-size"
                 .into(),
         ),
         (
             format!("{LEAST} --memory-limit 32MiB --compare off"),
-            "--memory-limit 32MiB: leaves too little besides the daemon and two rings of 16777216 \
-             bytes; give 92MiB or more, or a smaller --ring-size"
+            "--memory-limit 32MiB: leaves too little besides the daemon and two rings of up \
+             to 16777216 bytes; give 48MiB or more, or a smaller --ring-size"
                 .into(),
         ),
         (

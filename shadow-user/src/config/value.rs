@@ -142,6 +142,14 @@ pub fn tracked_flows(max_flows: usize) -> u32 {
     u32::try_from(max_flows).unwrap_or(MAX_TRACKED).clamp(MIN_TRACKED, MAX_TRACKED)
 }
 
+/// Octets of the ring for what the shadow answers, where the others have `ring_size`. A quarter, as long
+/// as a burst of super-frames fits: what is lost of it the shadow sends again.
+#[must_use]
+pub fn replies_size(ring_size: u32) -> u32 {
+    const ENOUGH: u32 = 1 << 20;
+    (ring_size / 4).max(ENOUGH).min(ring_size)
+}
+
 pub(super) fn flow_memory(
     limit: Setting<()>,
     ring_size: u32,
@@ -149,24 +157,24 @@ pub(super) fn flow_memory(
     max_flows: usize,
     report: u64,
 ) -> Result<usize, Refusal> {
-    let (rings, count, comparing) = match compare {
-        Compare::Off => (2, "two", 0),
+    let (large, count, comparing) = match compare {
+        Compare::Off => (1, "two", 0),
         Compare::Status | Compare::Body => {
             let looking = if compare == Compare::Body { COMPARING as u64 } else { 0 };
             let tracked = TRACKED_MEMORY * u64::from(tracked_flows(max_flows));
-            (3, "three", MAX_QUEUED as u64 + looking + tracked)
+            (2, "three", MAX_QUEUED as u64 + looking + tracked)
         }
     };
-    // Each ring is mapped twice in a row (kernel 5.8), and so counted twice as resident.
     let remembered = TRACKED_MEMORY * u64::from(tracked_flows(max_flows));
-    let taken = PROCESS_MEMORY + remembered + comparing + report + 2 * rings * u64::from(ring_size);
+    let rings = large * u64::from(ring_size) + u64::from(replies_size(ring_size));
+    let taken = PROCESS_MEMORY + remembered + comparing + report + rings;
     limit
         .parse(|text| match size(text)?.checked_sub(taken) {
             Some(left) if left >= FLOW_MEMORY_MIN => usize::try_from(left)
                 .or_else(|_| wrong("is more than this host can address", "give less")),
             _ => wrong(
                 format!(
-                    "leaves too little besides the daemon and {count} rings of {ring_size} bytes"
+                    "leaves too little besides the daemon and {count} rings of up to {ring_size} bytes"
                 ),
                 format!(
                     "give {}MiB or more, or a smaller --ring-size",

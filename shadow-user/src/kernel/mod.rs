@@ -12,6 +12,7 @@ mod neighbours;
 mod pin;
 mod programs;
 mod qdisc;
+mod ring;
 mod rings;
 mod select;
 mod send;

@@ -2,17 +2,17 @@
 
 use std::io;
 use std::os::fd::AsFd;
-use std::ptr::{self, NonNull};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use aya::maps::{Map, MapData, RingBuf};
+use aya::maps::{Map, MapData};
 use bytemuck::Zeroable as _;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
-use rustix::mm::{MapFlags, ProtFlags, mmap, munmap};
+use rustix::mm::ProtFlags;
 use rustix::param::page_size;
-use shadow_common::{MAX_PACKET_LEN, RecordHeader, Ring};
+use shadow_common::{MAX_PACKET_LEN, RecordHeader, Ring as Which};
 
+use super::ring::{Pages, Ring};
 use super::{KernelError, clock};
 
 /// The longest sleep in [`Rings::wait`]. A wake-up can be missed only when a ring fills up at
@@ -126,7 +126,7 @@ impl Rings {
 
 /// One ring and the packets of it that are not whole yet.
 struct Reader {
-    ring: RingBuf<MapData>,
+    ring: Ring,
     joiner: Joiner,
     /// A record that was read too early; empty when there is none.
     held: Vec<u8>,
@@ -142,9 +142,7 @@ struct Read {
 
 impl Reader {
     fn new(name: &'static str, map: Map) -> Result<Self, KernelError> {
-        let ring =
-            RingBuf::try_from(map).map_err(|source| KernelError::Map { map: name, source })?;
-        Ok(Self { ring, joiner: Joiner::default(), held: Vec::new() })
+        Ok(Self { ring: Ring::new(name, map)?, joiner: Joiner::default(), held: Vec::new() })
     }
 
     /// Readable once a wake-up was given.
@@ -176,16 +174,19 @@ impl Reader {
             take(held, &mut read);
             held.clear();
         }
-        for _ in 0..budget {
-            let Some(record) = ring.next() else { return read };
-            if captured_at(&record) > horizon {
-                held.extend_from_slice(&record);
-                read.more = true;
-                return read;
-            }
-            take(&record, &mut read);
-        }
         read.more = true;
+        for _ in 0..budget {
+            let Some(record) = ring.next() else {
+                read.more = false;
+                break;
+            };
+            if captured_at(record) > horizon {
+                held.extend_from_slice(record);
+                break;
+            }
+            take(record, &mut read);
+        }
+        ring.release();
         read
     }
 }
@@ -272,46 +273,26 @@ fn split(record: &[u8]) -> Option<(RecordHeader, &[u8])> {
 
 /// The `SLEEPING` array in this process's memory.
 struct Sleeping {
-    page: NonNull<AtomicU64>,
+    page: Pages,
     _map: MapData,
 }
-
-// SAFETY: the page is shared memory, reached only through atomics, and unmapped on drop alone.
-unsafe impl Send for Sleeping {}
 
 impl Sleeping {
     fn new(map: Map) -> Result<Self, KernelError> {
         let Map::Array(map) = map else { return Err(KernelError::Missing("SLEEPING")) };
-        // SAFETY: a new shared mapping, at an address that the kernel chooses.
-        let page = unsafe {
-            mmap(
-                ptr::null_mut(),
-                page_size(),
-                ProtFlags::READ | ProtFlags::WRITE,
-                MapFlags::SHARED,
-                map.fd().as_fd(),
-                0,
-            )
-        }
-        .map_err(|error| KernelError::io("map `SLEEPING` into memory", error.into()))?;
-        let page = NonNull::new(page.cast()).ok_or(KernelError::Missing("SLEEPING"))?;
+        let both = ProtFlags::READ | ProtFlags::WRITE;
+        let page = Pages::new(map.fd().as_fd(), 0, page_size(), both)
+            .map_err(|error| KernelError::io("map `SLEEPING` into memory", error))?;
         Ok(Self { page, _map: map })
     }
 
     /// Says whether the consumer of the rings sleeps.
     fn set(&self, value: u64) {
-        for ring in [Ring::Requests, Ring::Replies, Ring::Responses] {
+        for ring in [Which::Requests, Which::Replies, Which::Responses] {
             // SAFETY: the array has `Ring::COUNT` values of eight bytes within the page.
-            let flag = unsafe { self.page.add(ring as usize).as_ref() };
+            let flag = unsafe { self.page.start().cast::<AtomicU64>().add(ring as usize).as_ref() };
             flag.store(value, Ordering::SeqCst);
         }
-    }
-}
-
-impl Drop for Sleeping {
-    fn drop(&mut self) {
-        // SAFETY: mapped in `new` with this length; no reference into it outlives `set`.
-        let _ = unsafe { munmap(self.page.as_ptr().cast(), page_size()) };
     }
 }
 

@@ -15,7 +15,7 @@ use super::KernelError;
 /// Packets that go to the kernel in one call.
 pub const MAX_BATCH: usize = 64;
 
-/// Bytes of packets that are held back at most.
+/// Bytes of packets that are held back at most, about.
 const MAX_HELD: usize = 1 << 20;
 
 /// Bytes that a socket may have on their way to the interface.
@@ -155,16 +155,32 @@ impl RawSender {
 
     /// Takes a packet, from the IP header on; sends when a batch is full.
     pub fn push(&mut self, packet: &[u8]) {
-        let Some((destination, is_v6)) = destination(packet) else {
-            self.stats.unsent[Unsent::NotIp as usize] += 1;
-            return;
-        };
-        if self.packets.len() == MAX_BATCH || self.held.len() + packet.len() > MAX_HELD {
+        self.push_with(|held| {
+            held.extend_from_slice(packet);
+            true
+        });
+    }
+
+    /// The same with what `write` appends; false when that is nothing.
+    pub fn push_with(&mut self, write: impl FnOnce(&mut Vec<u8>) -> bool) -> bool {
+        if self.packets.len() == MAX_BATCH || self.held.len() >= MAX_HELD {
             self.flush();
         }
         let start = self.held.len();
-        self.held.extend_from_slice(packet);
-        self.packets.push(Held { start, end: self.held.len(), destination, is_v6 });
+        if !write(&mut self.held) {
+            self.held.truncate(start);
+            return false;
+        }
+        match destination(&self.held[start..]) {
+            Some((destination, is_v6)) => {
+                self.packets.push(Held { start, end: self.held.len(), destination, is_v6 });
+            }
+            None => {
+                self.held.truncate(start);
+                self.stats.unsent[Unsent::NotIp as usize] += 1;
+            }
+        }
+        true
     }
 
     /// Sends what is held, in order.

@@ -161,7 +161,14 @@ fn add_wire(namespace: &str) -> Result<()> {
     ip(&format!(
         "-n {namespace} link add br0 type bridge stp_state 0 forward_delay 0 mcast_snooping 0"
     ))?;
-    ip(&format!("-n {namespace} link set br0 up"))
+    ip(&format!("-n {namespace} link set br0 up"))?;
+    // A switch, not a firewall: where `br_netfilter` is loaded (Docker does), every frame would pass
+    // netfilter's hooks. Where it is not, there is nothing to turn off.
+    for family in ["ip", "ip6", "arp"] {
+        let name = format!("net.bridge.bridge-nf-call-{family}tables");
+        ip(&format!("netns exec {namespace} sysctl -e -q -w {name}=0"))?;
+    }
+    Ok(())
 }
 
 /// Gives `host` the interface `name` with its other end in the bridge of `wire`.

@@ -25,7 +25,7 @@ fn of_a_packet() {
         ("tap: IPv6, another port", "tap", v6("[2001:db8::80]:81", 100), 1_000_000),
         ("tap: IPv4, our port, another address", "tap", v4("192.0.2.81:80", 100), 1_000_000),
         ("tap: IPv4, copied, 100 bytes", "tap", v4("192.0.2.80:80", 60), 100_000),
-        ("tap: IPv4, copied, 1,500 bytes", "tap", v4("192.0.2.80:80", 1460), 100_000),
+        ("tap: IPv4, copied, 1,500 bytes", "tap", v4("192.0.2.80:80", 1460), 80_000),
         ("tap_out: IPv4, another port", "tap_out", out("192.0.2.80:81", 100), 1_000_000),
         ("tap_out: IPv4, no flow of ours", "tap_out", out("192.0.2.81:80", 100), 1_000_000),
         ("tap_out: IPv4, copied, 1,500 bytes", "tap_out", out("192.0.2.80:80", 1460), 100_000),

@@ -2,7 +2,7 @@
 
 use shadow_common::RecordKind;
 
-use crate::bench::{Bench, NEXT};
+use crate::bench::{Bench, NEXT, counted};
 use crate::frames::{DOT1AD, DOT1Q, Shape, frame, packet, shaped};
 
 const CLIENT4: &str = "192.0.2.1:40000";
@@ -228,4 +228,48 @@ fn a_full_ring_is_counted_and_changes_no_verdict() {
     assert_eq!(counted, [vec!["captured"; 2], vec!["ring_full"; 8]].concat());
     assert_eq!(bench.drain().len(), 2);
     bench.run("tap", &frame).copied(NEXT, &packet);
+}
+
+/// Without a reader, so that the ring only gets fuller: a flow that has lost a packet loses all that
+/// follow, and none loses any before the ring is half full.
+#[test]
+fn as_the_ring_fills_up_more_and_more_flows_are_left_out_as_a_whole() {
+    const RING: u32 = 1 << 18;
+    let mut bench = Bench::with_rings(RING);
+    bench.serve(&[SERVICE4]);
+    let flows: Vec<_> = (0..64)
+        .map(|port| packet(&format!("192.0.2.1:{}", 40_000 + port), SERVICE4, &[7; 460]))
+        .map(|packet| frame(&[], &packet))
+        .collect();
+    // 500 bytes of packet, 32 of ours, 8 of the ring's and what aligns it.
+    let record = 544;
+    let (mut in_ring, mut left_out, mut shared) = (0, Vec::new(), 0);
+    for round in 0..200 {
+        let mut lost = Vec::new();
+        for (flow, frame) in flows.iter().enumerate() {
+            let before = bench.programs.counters().unwrap();
+            assert_eq!(bench.verdict("tap", frame), NEXT);
+            match counted(&before, &bench.programs.counters().unwrap())[..] {
+                ["captured"] => in_ring += record,
+                ["ring_full"] => lost.push(flow),
+                ref other => panic!("{other:?}"),
+            }
+        }
+        assert!(left_out.iter().all(|flow| lost.contains(flow)), "round {round}: {lost:?}");
+        if in_ring <= RING / 2 {
+            assert!(lost.is_empty(), "{lost:?} at {in_ring} of {RING}");
+        }
+        if in_ring < RING / 4 * 3 {
+            assert!(lost.len() < 48, "{} of 64 at {in_ring} of {RING}", lost.len());
+        }
+        shared += usize::from((4..60).contains(&lost.len()));
+        left_out = lost;
+    }
+    // A ring that just becomes full divides the flows of one round at most.
+    assert!(shared > 2, "in {shared} rounds some were left out and some not");
+    assert!(left_out.len() > 48, "{} of 64 at {in_ring} of {RING}", left_out.len());
+    bench.drain();
+    for frame in &flows {
+        bench.run("tap", frame).copied(NEXT, &frame[14..]);
+    }
 }

@@ -256,7 +256,7 @@ impl Pairs {
     /// The client's stream up to `offset` went out to the shadow.
     pub fn forwarded(&mut self, offset: u64, at: Instant) {
         self.forwarded = (offset, at);
-        let next = self.waiting.partition_point(|pending| pending.ordinal < self.unforwarded);
+        let next = self.position(self.unforwarded);
         let waiting = self.waiting.iter_mut().skip(next);
         for pending in waiting.take_while(|pending| pending.begun.offset < offset) {
             pending.begun.forwarded_at.get_or_insert(at);
@@ -290,7 +290,26 @@ impl Pairs {
     }
 
     fn find(&self, ordinal: u64) -> Option<usize> {
-        self.waiting.binary_search_by_key(&ordinal, |pending| pending.ordinal).ok()
+        let at = self.position(ordinal);
+        (self.waiting.get(at)?.ordinal == ordinal).then_some(at)
+    }
+
+    /// Where the first request stands whose ordinal is not less.
+    ///
+    /// Looked at first is where it stands when none is missing in between: all do in HTTP/1, and with many
+    /// waiting each further look is one into memory that was not used for long.
+    fn position(&self, ordinal: u64) -> usize {
+        let Some(first) = self.waiting.front() else { return 0 };
+        let Some(ahead) = ordinal.checked_sub(first.ordinal) else { return 0 };
+        let likely = usize::try_from(ahead).unwrap_or(usize::MAX).min(self.waiting.len());
+        let is_there = match self.waiting.get(likely) {
+            Some(pending) => pending.ordinal == ordinal,
+            None => self.waiting.back().is_some_and(|last| last.ordinal < ordinal),
+        };
+        if is_there {
+            return likely;
+        }
+        self.waiting.partition_point(|pending| pending.ordinal < ordinal)
     }
 
     /// Gives up the request at a position.
