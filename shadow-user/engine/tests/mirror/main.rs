@@ -12,6 +12,7 @@ mod script;
 mod stack;
 mod world;
 
+use std::num::NonZeroU64;
 use std::ops::Range;
 
 use script::{Dice, Script};
@@ -126,6 +127,25 @@ fn clean_links_deliver_every_stream_whole() {
         assert_eq!(books.requests.seen, world.requests());
         assert_eq!(books.requests.answered, world.requests());
         assert_eq!(books.gates.timed_out, 0);
+    }
+}
+
+#[test]
+fn a_bandwidth_makes_streams_late_and_leaves_them_whole() {
+    for seed in seeds(0..150) {
+        let _named = Named(seed);
+        let mut dice = Dice::new(seed);
+        // Longer ones end turns by silence, where there are no messages.
+        let weather = Weather { longer_answers: 0, ..clear(&mut dice) };
+        let scripts: Vec<_> = (0..4).map(|_| Script::new(&mut dice, 50_000)).collect();
+        let world = act(seed, weather, &scripts, |config| {
+            // Enough for all of it within a second: nothing is left out.
+            config.quota.bandwidth = NonZeroU64::new(30_000_000);
+        });
+        let books = world.engine.books();
+        assert!(world.whole(), "{books:#?}");
+        assert_eq!((books.flows.mirrored, books.gates.timed_out), (books.flows.seen, 0));
+        assert_eq!(books.requests.answered, world.requests());
     }
 }
 
