@@ -111,6 +111,7 @@ impl Proposal {
             self.parts().ok_or(Unsendable::Request)?;
         let method = revision.method.unwrap_or_else(|| old.to_owned());
         let target = revision.target.unwrap_or(target);
+        let is_new = revision.fields.is_some();
         let mut fields = revision.fields.unwrap_or(fields);
         let body = revision.body.unwrap_or_else(|| body.to_vec());
         if !is_token(&method)
@@ -129,7 +130,7 @@ impl Proposal {
         }
         fields.retain(|(name, _)| !ends(name));
         let hosts = fields.iter().filter(|(name, _)| name.eq_ignore_ascii_case(b"host"));
-        if message.minor == 1 && hosts.count() != 1 {
+        if is_new && message.minor == 1 && hosts.count() != 1 {
             return Err(Unsendable::Host);
         }
         if body.len() > limit {

@@ -1,5 +1,7 @@
 //! Streams edited as a session does it.
 
+mod asking;
+
 use proptest::prelude::*;
 use proptest::sample::Index;
 
