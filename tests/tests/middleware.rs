@@ -27,8 +27,7 @@ impl Program {
         fs::create_dir_all(&folder)?;
         fs::set_permissions(&folder, fs::Permissions::from_mode(0o755))?;
         let program = Self(folder.join("filter.py"));
-        fs::copy(source, &program.0)
-            .with_context(|| format!("copy {}", source.display()))?;
+        fs::copy(source, &program.0).with_context(|| format!("copy {}", source.display()))?;
         fs::set_permissions(&program.0, fs::Permissions::from_mode(0o755))?;
         Ok(program)
     }

@@ -59,6 +59,19 @@ struct Queue {
     octets: AtomicUsize,
 }
 
+impl Share {
+    /// A place in the queue.
+    fn take(queue: &Arc<Queue>, octets: usize) -> Result<Self, LeftOut> {
+        let questions = queue.questions.fetch_add(1, Ordering::Relaxed);
+        let queued = queue.octets.fetch_add(octets, Ordering::Relaxed);
+        let share = Self { octets, queue: Arc::clone(queue) };
+        match questions < MAX_WAITING && queued + octets <= MAX_QUEUED {
+            true => Ok(share),
+            false => Err(LeftOut::FilterExecBusy),
+        }
+    }
+}
+
 impl Drop for Share {
     fn drop(&mut self) {
         self.queue.questions.fetch_sub(1, Ordering::Relaxed);
@@ -154,14 +167,7 @@ impl Asker {
     /// # Errors
     /// Why its request is to be left out at once.
     pub fn ask(&mut self, shadow: usize, question: Question) -> Result<(), LeftOut> {
-        let octets = question.proposal.memory();
-        let queue = &self.queue;
-        let questions = queue.questions.fetch_add(1, Ordering::Relaxed);
-        let queued = queue.octets.fetch_add(octets, Ordering::Relaxed);
-        let _share = Share { octets, queue: Arc::clone(queue) };
-        if questions >= MAX_WAITING || queued + octets > MAX_QUEUED {
-            return Err(LeftOut::FilterExecBusy);
-        }
+        let _share = Share::take(&self.queue, question.proposal.memory())?;
         match self.questions.try_send(Asked { shadow, question, _share }) {
             Ok(()) => add(&self.counts.asked),
             Err(asynchronous::error::TrySendError::Full(_)) => return Err(LeftOut::FilterExecBusy),

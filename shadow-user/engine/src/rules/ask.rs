@@ -75,6 +75,14 @@ impl Proposal {
         Self { head, body }
     }
 
+    /// Of a whole head and the body behind it; none unless these are one request.
+    #[must_use]
+    pub fn of(head: &[u8], body: &[u8]) -> Option<Self> {
+        let message = Message::parse(head).ok()?;
+        one_request(head, body, message.method).ok()?;
+        Some(Self::new(head.to_vec(), body.to_vec()))
+    }
+
     /// The head with its empty line, and the body as the head frames it.
     pub(crate) fn into_octets(self) -> (Vec<u8>, Vec<u8>) {
         (self.head, self.body)
