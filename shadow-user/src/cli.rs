@@ -271,7 +271,21 @@ pub struct MirrorArgs {
     #[serde(deserialize_with = "one_or_many")]
     pub mask_regex: Vec<Text>,
 
-    /// Longest body that is masked; requests with longer ones are not sent [default: 1MiB]
+    /// Asks a program.
+    #[arg(
+        long,
+        value_name = "PROGRAM",
+        help = "Ask this program about each request that would be sent: lines of JSON on its standard input \
+                and output; what it drops, or does not answer in time, is not sent"
+    )]
+    pub filter_exec: Option<Text>,
+
+    /// How long a request waits for the program of --filter-exec [default: 1s]
+    #[arg(long, value_name = "TIME")]
+    pub filter_timeout: Option<Text>,
+
+    /// Longest body that is masked or shown to a program; requests with longer ones are not sent
+    /// [default: 1MiB]
     #[arg(long, value_name = "SIZE")]
     pub mask_limit: Option<Text>,
 

@@ -23,6 +23,7 @@ use crate::cli::{
 };
 use crate::compare::MAX_WAITING;
 use crate::ctl::Place;
+use crate::middleware::MAX_QUEUED;
 use crate::rates::{Bandwidth, Rate, Rates};
 use crate::report::jsonl::QUEUE_OCTETS;
 use crate::setting::{Origin, Refusal, Setting, Text};
@@ -68,6 +69,8 @@ pub struct Config {
     pub show_bodies: bool,
     /// Which requests are sent, and in what form; without the key of a run.
     pub rules: Rules,
+    /// The program that is asked about requests; none in a dry run.
+    pub filter_exec: Option<FilterExec>,
     /// How answers are compared, and what the run is judged by.
     pub judge: Judge,
     /// The report of exchanges.
@@ -112,6 +115,15 @@ pub struct Config {
     pub log_format: LogFormat,
     /// How often `-v` was given.
     pub verbose: u8,
+}
+
+/// A program that is asked about requests.
+#[derive(Clone, Debug)]
+pub struct FilterExec {
+    /// Its path, as it was given.
+    pub program: Setting<PathBuf>,
+    /// How long a request waits for it.
+    pub timeout: Duration,
 }
 
 /// What one `--port` selects.
@@ -360,7 +372,20 @@ impl Config {
         }
         let takes_stdout = report.as_ref().is_some_and(Report::takes_stdout);
         let client_address = given!("client-address", client_address, "none").parse(choice)?.value;
+        let filter_exec = given!("filter-exec", filter_exec)
+            .map(|given| given.parse(|text| Ok(PathBuf::from(text))))
+            .transpose()?;
+        let filter_timeout = given!("filter-timeout", filter_timeout);
+        if let (Some(timeout), None) = (&filter_timeout, &filter_exec) {
+            return Err(timeout
+                .refuse("no program is asked", "leave it out, or give --filter-exec PROGRAM"));
+        }
+        let filter_timeout = filter_timeout.unwrap_or_else(|| default_of("filter-timeout", "1s"));
+        let timeout = filter_timeout.parse(filter_timeout_in_bounds)?.value;
+        let filter_exec =
+            filter_exec.filter(|_| !dry_run).map(|program| FilterExec { program, timeout });
         let rules = rules::Given {
+            asks: filter_exec.is_some(),
             method: sources.many("method", flags.method, file.method),
             safe_methods: given!("safe-methods", safe_methods),
             path: sources.many("path", flags.path, file.path),
@@ -400,7 +425,8 @@ impl Config {
         let memory_limit = given!("memory-limit", memory_limit, "256MiB");
         let max_flows = given!("max-flows", max_flows, "200000").parse(max_flows)?.value;
         let report_memory = report.as_ref().map_or(0, |_| QUEUE_OCTETS as u64)
-            + baseline.as_ref().map_or(0, |_| MAX_WAITING as u64);
+            + baseline.as_ref().map_or(0, |_| MAX_WAITING as u64)
+            + filter_exec.as_ref().map_or(0, |_| MAX_QUEUED as u64);
         let flow_memory = flow_memory(memory_limit, ring_size, compare, max_flows, report_memory)?;
 
         Ok(Self {
@@ -421,6 +447,7 @@ impl Config {
                 .transpose()?,
             show_bodies,
             rules,
+            filter_exec,
             judge,
             report,
             duration: given!("duration", duration)
@@ -452,6 +479,17 @@ impl Config {
         })
     }
 }
+
+/// How long a request may wait for a program: its flow waits with it.
+fn filter_timeout_in_bounds(text: &str) -> Parsed<Duration> {
+    match duration(text)? {
+        timeout if (MIN_FILTER_TIMEOUT..=MAX_FILTER_TIMEOUT).contains(&timeout) => Ok(timeout),
+        _ => wrong("is out of bounds", "give from 1ms to 1min"),
+    }
+}
+
+const MIN_FILTER_TIMEOUT: Duration = Duration::from_millis(1);
+const MAX_FILTER_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// The file's fields, or what is wrong on one line.
 fn parse_file(text: &str) -> Result<MirrorArgs, String> {

@@ -23,6 +23,7 @@ pub mod live;
 pub mod lock;
 mod log;
 pub mod manual;
+pub mod middleware;
 pub mod mirror;
 mod notice;
 pub mod preflight;

@@ -6,6 +6,7 @@ use std::net::{IpAddr, SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::mpsc;
+use std::time::Duration;
 
 use ::log::LevelFilter;
 use anyhow::Context as _;
@@ -30,6 +31,7 @@ use crate::kernel::{LoadOptions, Pinning, Programs, ResponseOptions};
 use crate::links::{Link, Links};
 use crate::live;
 use crate::lock::{self, Locks};
+use crate::middleware;
 use crate::preflight::{self, Plan, Reached, Way};
 use crate::report::{Outcome, Snapshot, summary};
 use crate::services::{guard_rule, own_addresses, service_keys};
@@ -65,6 +67,7 @@ async fn mirror(config: &Config) -> anyhow::Result<()> {
         learning,
         netlink,
         mut announcer,
+        asking,
         _locks,
     } = Prepared::new(config).await?;
     // With the locks, so that nobody else's is in its place.
@@ -117,6 +120,10 @@ async fn mirror(config: &Config) -> anyhow::Result<()> {
     if let Some(lasts) = config.ramp {
         worker.ramp(to, lasts);
     }
+    let asking = asking.map(|(asker, thread)| {
+        worker.ask(asker);
+        thread
+    });
     // It ends with the worker, which has the other end.
     let comparing = compare::start(config, rules, learnt, report, exchanges)?;
     announce(config, &plan);
@@ -140,7 +147,11 @@ async fn mirror(config: &Config) -> anyhow::Result<()> {
     if let Some(announcing) = announcing {
         announcing.abort();
     }
-    // The worker is gone, and with it the only way in: the thread ends when it has compared the rest.
+    // The worker is gone, and with it whoever could ask.
+    if let Some(asking) = asking {
+        asking.join();
+    }
+    // Likewise the only way in here: the thread ends when it has compared the rest.
     let compared = comparing.join();
     if config.source.value != SourceMode::Own && !config.dry_run {
         tracing::info!(
@@ -245,6 +256,10 @@ fn engine_config(config: &Config, way: &Way, secret: Secret) -> EngineConfig {
             cli::ClientAddress::ProxyProtocolV2 => ClientAddress::ProxyProtocolV2,
             cli::ClientAddress::XForwardedFor => ClientAddress::XForwardedFor,
         },
+        filter_timeout: config
+            .filter_exec
+            .as_ref()
+            .map_or(Duration::from_secs(1), |exec| exec.timeout),
         path_mtu: way.path_mtu,
         max_flows: config.max_flows,
         quota: config.rates.quota(),
@@ -332,6 +347,7 @@ pub struct Prepared {
     pub netlink: Netlink,
     /// Who answers for the pool's addresses.
     pub announcer: Option<Announcer>,
+    asking: Option<(middleware::Asker, middleware::Thread)>,
     _locks: Locks,
 }
 
@@ -361,6 +377,9 @@ impl Prepared {
         let learnt = compare::read_noise(&config.judge)?;
         let learning = compare::create_noise(&config.judge)?;
         let announcer = announcer(config, &plan, &netlink).await?;
+        let exec = config.filter_exec.as_ref();
+        let limit = config.rules.collects();
+        let asking = exec.map(|exec| middleware::start(exec, limit)).transpose()?;
         // Last, for it begins a thread.
         let open = |report| compare::Report::open(report, config.show_bodies);
         let report = config.report.as_ref().map(open).transpose()?;
@@ -373,6 +392,7 @@ impl Prepared {
             learning,
             netlink,
             announcer,
+            asking,
             _locks: locks,
         })
     }

@@ -8,10 +8,11 @@ use std::sync::Arc;
 
 use shadow_engine::books::Books;
 use shadow_engine::time::Instant;
-use shadow_engine::{Engine, Order, Quota, Want, wire};
+use shadow_engine::{Answered, Engine, Order, Quota, Want, wire};
 
 use crate::comparing;
 use crate::kernel::{KernelError, RawSender};
+use crate::middleware::Asker;
 use crate::report::Mirrored;
 
 /// Packets that are sent to one shadow before the rings get their turn: a ring that fills up loses a
@@ -197,6 +198,22 @@ impl Shadows {
     pub fn hand_over(&mut self, exchanges: &mut comparing::Sender) {
         for shadow in &mut self.shadows {
             shadow.hand_over(exchanges);
+        }
+    }
+
+    /// Hands the program's answers to the engines, and their questions to it.
+    pub fn ask(&mut self, asker: &mut Asker, now: Instant) {
+        let shadows = &mut self.shadows;
+        asker.answers(|index, id, answered| {
+            shadows.get_mut(index).is_some_and(|shadow| shadow.engine.answer(id, answered, now))
+        });
+        for (index, Shadow { engine, .. }) in shadows.iter_mut().enumerate() {
+            while let Some(question) = engine.poll_question() {
+                let id = question.id;
+                if let Err(reason) = asker.ask(index, question) {
+                    engine.answer(id, Answered::LeftOut(reason), now);
+                }
+            }
         }
     }
 

@@ -21,6 +21,7 @@ use crate::comparing;
 use crate::ctl::settings::{Change, Name, Settings};
 use crate::kernel::{self, KernelCounters, KernelError, Pinning, Programs, Rings};
 use crate::links::Link;
+use crate::middleware::Asker;
 use crate::pressure::{Beyond, Eased, Step};
 use crate::ramp::Ramp;
 use crate::report::{Lag, Phase, Snapshot, answers};
@@ -109,6 +110,8 @@ pub struct Worker {
     pinning: Pinning,
     commands: Receiver<Command>,
     exchanges: comparing::Sender,
+    /// The way to a program that is asked about requests, if there is one.
+    asker: Option<Asker>,
     settings: Arc<Settings>,
     /// How the sample grows, while it does.
     ramp: Option<Ramp>,
@@ -154,6 +157,7 @@ impl Worker {
             pinning,
             commands,
             exchanges,
+            asker: None,
             settings: Arc::new(settings),
             ramp: None,
             changes: Tally::default(),
@@ -176,6 +180,12 @@ impl Worker {
         let ramp = Ramp::new(to, lasts, kernel::now());
         tracing::info!("the sample grows to {to} within {}", format_duration(lasts));
         self.ramp = Some(ramp);
+    }
+
+    /// Asks a program about requests.
+    pub fn ask(&mut self, asker: Asker) {
+        self.rings.wake_by(asker.bell());
+        self.asker = Some(asker);
     }
 
     /// Mirrors until it is told to stop and all sessions have ended; the last snapshot.
@@ -211,6 +221,9 @@ impl Worker {
         let (packets, more_to_read) = self.drain();
         let now = kernel::now();
         self.shadows.handle_timeout(now);
+        if let Some(asker) = &mut self.asker {
+            self.shadows.ask(asker, now);
+        }
         let more_to_send = self.shadows.transmit(now);
         self.hand_over();
         if now >= self.next_counters {
@@ -291,6 +304,7 @@ impl Worker {
             changes: self.changes.clone(),
             eased: self.eased.clone(),
             lag: self.lag.clone(),
+            asked: self.asker.as_ref().map(Asker::counted),
             resident: resident(),
             shadow,
             others,

@@ -117,7 +117,7 @@ counters! {
         Superseded = "superseded",
         /// The mirror was stopped in the middle of a message, or the drain's grace ended.
         Stopped = "stopped",
-        /// The stream is not HTTP/1, so that it can neither be filtered nor masked.
+        /// The stream is not HTTP/1, so that it can neither be filtered nor masked, nor a program be asked.
         Unmaskable = "unmaskable",
     }
 }
@@ -133,6 +133,18 @@ counters! {
         MaxRequestRate = "max_request_rate",
         /// What is to be sent has waited for the bandwidth for too long.
         MaxBandwidth = "max_bandwidth",
+        /// The program that is asked about requests does not want it sent.
+        FilterExecDropped = "filter_exec_dropped",
+        /// The program cannot be asked about it within the bounds.
+        FilterExecUnaskable = "filter_exec_unaskable",
+        /// The program did not answer in time.
+        FilterExecTimeout = "filter_exec_timeout",
+        /// Too many requests were waiting for the program.
+        FilterExecBusy = "filter_exec_busy",
+        /// The program was not running, or ended before it had answered.
+        FilterExecDown = "filter_exec_down",
+        /// What the program answered is no request that may be sent.
+        FilterExecMalformed = "filter_exec_malformed",
     }
 }
 

@@ -21,6 +21,8 @@ pub struct EngineConfig {
     pub client_address: ClientAddress,
     /// Which requests are sent, and in what form.
     pub rules: Arc<Rules>,
+    /// How long a request waits for the program that is asked about it.
+    pub filter_timeout: Duration,
     /// Longest IP packet toward the shadow, octets.
     pub path_mtu: u16,
     /// Key of this run for sequence numbers and hash tables.
@@ -93,6 +95,7 @@ impl EngineConfig {
             source: Source::Own { address, ports: 16_384..=32_767 },
             client_address: ClientAddress::default(),
             rules: Arc::default(),
+            filter_timeout: Duration::from_secs(1),
             path_mtu: 1_500,
             secret,
             memory_limit: 192 << 20,

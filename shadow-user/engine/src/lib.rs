@@ -26,7 +26,8 @@ pub mod wire;
 
 pub use answers::{Order, Want};
 pub use config::{ClientAddress, EngineConfig, GateAction, Pace};
-pub use engine::Engine;
+pub use engine::{Engine, Question, QuestionId};
 pub use iss::Secret;
 pub use quota::Quota;
+pub use session::Answered;
 pub use sources::{Network, Source};

@@ -18,6 +18,8 @@ const FORWARDED_FOR: &str = "X-Forwarded-For";
 
 /// What was given.
 pub(super) struct Given {
+    /// A program is asked.
+    pub asks: bool,
     pub method: Vec<Setting<()>>,
     pub safe_methods: Option<Setting<()>>,
     pub path: Vec<Setting<()>>,
@@ -45,6 +47,9 @@ impl Given {
         let mut rules = Rules::default();
         self.choose(&mut rules)?;
         self.shape(&mut rules, client_address)?;
+        if self.asks {
+            rules.ask();
+        }
         self.mask(&mut rules, client_address)?;
         Ok(rules)
     }
@@ -168,10 +173,10 @@ impl Given {
             rules.mask_regex(mask);
         }
         if let Some(setting) = &self.mask_limit {
-            if !rules.masks_bodies() {
+            if !rules.masks_bodies() && !rules.asks() {
                 return Err(setting.refuse(
                     "no body is masked",
-                    "leave it out, or give --mask-json, --mask-form or --mask-regex",
+                    "leave it out, or give --mask-json, --mask-form, --mask-regex or --filter-exec",
                 ));
             }
             rules.limit_masks(setting.clone().parse(mask_limit)?.value);

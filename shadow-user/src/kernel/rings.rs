@@ -1,7 +1,8 @@
 //! Packets as they arrive from the programs.
 
 use std::io;
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, OwnedFd};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
@@ -39,10 +40,17 @@ pub struct Rings {
     replies: Reader,
     /// None when production's answers are not copied.
     responses: Option<Reader>,
+    /// What else ends a sleep.
+    bell: Option<Arc<OwnedFd>>,
     sleeping: Sleeping,
 }
 
 impl Rings {
+    /// From now on [`Self::wait`] ends when this is readable, too.
+    pub fn wake_by(&mut self, bell: Arc<OwnedFd>) {
+        self.bell = Some(bell);
+    }
+
     pub(super) fn new(
         requests: Map,
         replies: Map,
@@ -53,6 +61,7 @@ impl Rings {
             responses: responses.map(|map| Reader::new("RESPONSES", map)).transpose()?,
             requests: Reader::new("REQUESTS", requests)?,
             replies: Reader::new("REPLIES", replies)?,
+            bell: None,
             sleeping: Sleeping::new(sleeping)?,
         })
     }
@@ -104,11 +113,11 @@ impl Rings {
         // Set before polling, which looks at the rings again: a record put there before
         // the flag is seen, one put there after finds the flag.
         self.sleeping.set(1);
-        let (requests, replies) = (self.requests.poll_fd(), self.replies.poll_fd());
-        let result = match &self.responses {
-            Some(responses) => poll(&mut [requests, replies, responses.poll_fd()], Some(&timeout)),
-            None => poll(&mut [requests, replies], Some(&timeout)),
-        };
+        let mut fds = Vec::with_capacity(4);
+        fds.extend([self.requests.poll_fd(), self.replies.poll_fd()]);
+        fds.extend(self.responses.as_ref().map(Reader::poll_fd));
+        fds.extend(self.bell.as_ref().map(|bell| PollFd::new(bell, PollFlags::IN)));
+        let result = poll(&mut fds, Some(&timeout));
         self.sleeping.set(0);
         match result {
             Ok(_) | Err(rustix::io::Errno::INTR) => Ok(()),

@@ -14,6 +14,7 @@ pub mod summary;
 use shadow_common::{Counter, GuardCounter, ResponseCounter, TapCounter};
 use shadow_engine::books::Books;
 
+use crate::middleware::Counted;
 use crate::rates::{Bandwidth, Rate};
 
 pub use exposition::Exposition;
@@ -62,6 +63,9 @@ pub fn figures(snapshot: &Snapshot) -> Vec<Figure> {
     responses(&mut list, snapshot);
     settings(&mut list, snapshot);
     mirrored(&mut list, &snapshot.shadow);
+    if let Some(counted) = &snapshot.asked {
+        filter_exec(&mut list, counted);
+    }
     list.level("memory.resident_bytes", "Bytes of the process in memory", snapshot.resident);
     list.push(
         "capture_lag_seconds",
@@ -323,6 +327,20 @@ fn settings(list: &mut List, snapshot: &Snapshot) {
         eased.shrunk.iter(),
     );
     list.count("pressure.returned", "How often it was made larger again", eased.returned);
+}
+
+fn filter_exec(list: &mut List, counted: &Counted) {
+    for (key, help, count) in [
+        ("filter_exec.asked", "Requests about which the program was asked", counted.asked),
+        ("filter_exec.passed", "Of these, requests that it let pass", counted.passed),
+        ("filter_exec.revised", "Of these, requests that it changed", counted.revised),
+        ("filter_exec.restarts", "How often it was started again", counted.restarts),
+        ("filter_exec.late", "Its answers that nobody waited for any more", counted.late),
+        ("filter_exec.unreadable", "Its lines that answer nothing", counted.unreadable),
+        ("filter_exec.unlogged", "Its lines that are not in the log", counted.unlogged),
+    ] {
+        list.count(key, help, count);
+    }
 }
 
 struct List(Vec<Figure>);

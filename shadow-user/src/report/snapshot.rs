@@ -11,6 +11,7 @@ use shadow_engine::time::Instant;
 use super::Lag;
 use crate::ctl::settings::{Name, Settings};
 use crate::kernel::{KernelCounters, SendStats};
+use crate::middleware::Counted;
 use crate::pressure::Eased;
 use crate::shadows::Role;
 
@@ -114,6 +115,8 @@ pub struct Snapshot {
     pub eased: Eased,
     /// How long captured packets waited.
     pub lag: Lag,
+    /// What a program that is asked about requests has done, where there is one.
+    pub asked: Option<Counted>,
     /// Octets of the process in memory.
     pub resident: u64,
     /// What was mirrored to the shadow, the first where there are several.

@@ -71,6 +71,15 @@ fn snapshot() -> Snapshot {
     }
     let books = &mut snapshot.shadow.books;
     snapshot.shadow.memory = 777;
+    snapshot.asked = Some(Counted {
+        asked: n.next(),
+        passed: n.next(),
+        revised: n.next(),
+        restarts: n.next(),
+        late: n.next(),
+        unreadable: n.next(),
+        unlogged: n.next(),
+    });
     n.fill::<Name>(&mut snapshot.changes);
     let sample = Sample::parse("12.5%").expect("a share");
     let selection = Selection { sample, paused: true, ..Selection::default() };

@@ -92,9 +92,14 @@ impl Answers {
         self.exchanges.expect_fates();
     }
 
-    /// What became of the next requests, before their last octets are told of.
+    /// What became of the next requests, in order.
     pub(crate) fn decided(&mut self, fates: impl Iterator<Item = Fate>) {
         self.exchanges.decided(fates);
+    }
+
+    /// Nothing more is decided.
+    pub(crate) fn decided_no_more(&mut self) {
+        self.exchanges.decided_no_more();
     }
 
     /// The client's next octets in order.

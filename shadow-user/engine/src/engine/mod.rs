@@ -1,6 +1,7 @@
 //! Every flow of one worker, and what the worker drives.
 
 mod answer;
+mod ask;
 mod flow;
 mod table;
 mod timers;
@@ -13,6 +14,7 @@ use crate::books::{Aborted, Books, FlowEnd, IgnoredPacket, IgnoredReply, Skipped
 use crate::circuit::{Admission, Circuit};
 use crate::client::{self, Client, Offer};
 use crate::config::EngineConfig;
+pub use crate::engine::ask::{Question, QuestionId};
 use crate::engine::flow::{Ended, Flow, Stage, Syn};
 pub(crate) use crate::engine::flow::{FlowKey, SeededHash};
 use crate::engine::table::Table;
@@ -49,7 +51,8 @@ const POOL_KEY: Secret = *b"shadowtap's pool";
 /// [`handle_timeout`](Self::handle_timeout). After any of these,
 /// [`poll_transmit`](Self::poll_transmit) until it returns false, then
 /// `poll_timeout` anew; and [`poll_order`](Self::poll_order) and
-/// [`poll_exchange`](Self::poll_exchange) until they return `None`. To end: [`stop_capture`](Self::stop_capture), go on until
+/// [`poll_exchange`](Self::poll_exchange) until they return `None`; where the rules ask a program,
+/// [`poll_question`](Self::poll_question) likewise, and [`answer`](Self::answer) when it has answered. To end: [`stop_capture`](Self::stop_capture), go on until
 /// [`is_drained`](Self::is_drained), then [`finish`](Self::finish).
 ///
 /// `now` must never go backwards.
@@ -70,6 +73,7 @@ pub struct Engine {
     trailing: Trailing,
     exchanges: VecDeque<Exchange>,
     orders: VecDeque<Order>,
+    questions: VecDeque<Question>,
     memory: usize,
     last_loss: Option<Instant>,
     paused: bool,
@@ -96,6 +100,7 @@ impl Engine {
             trailing: Trailing::new(hash),
             exchanges: VecDeque::new(),
             orders: VecDeque::new(),
+            questions: VecDeque::new(),
             memory: 0,
             last_loss: None,
             paused: false,
@@ -610,6 +615,7 @@ impl Engine {
 
     /// Moves a flow on, files it when it has ended, and sees to its timer and its memory.
     fn advance(&mut self, id: FlowId, now: Instant) {
+        self.give_up_asking(id, now);
         let Self { flows, books, config, last_loss, .. } = self;
         let Some(flow) = flows.get_mut(id) else { return };
         let idle = now.since(flow.last_packet);
@@ -641,6 +647,7 @@ impl Engine {
             books.circuit.opened += u64::from(self.circuit.hear(sign, flow.probe, now));
         }
         books.circuit.open = self.circuit.is_open();
+        self.ask(id, now);
         self.account(id);
         let Self { flows, books, config, last_loss, .. } = self;
         let Some(flow) = flows.get_mut(id) else { return };

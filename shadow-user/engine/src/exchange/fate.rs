@@ -16,8 +16,8 @@ pub enum Fate {
 pub(super) struct Fates(VecDeque<Fate>);
 
 impl Fates {
-    pub fn extend(&mut self, fates: impl Iterator<Item = Fate>) {
-        self.0.extend(fates);
+    pub fn push(&mut self, fate: Fate) {
+        self.0.push_back(fate);
     }
 
     pub fn pop(&mut self) -> Option<Fate> {

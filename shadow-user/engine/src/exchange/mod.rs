@@ -121,14 +121,26 @@ impl Exchanges {
         self.pairs.fates = Some(Fates::default());
     }
 
-    /// What became of the next requests, in order; told before [`Self::requested`] is handed the last
-    /// octet of the request, or of its head when it is sent by then.
+    /// What became of the next requests, in order; told before anything of the request goes to the
+    /// shadow, and before [`Self::requested`] is handed the last octet of its head when it is sent by then.
     pub fn decided(&mut self, fates: impl Iterator<Item = Fate>) {
-        // Only HTTP/1 takes them.
-        if let Some(queue) = &mut self.pairs.fates
-            && !matches!(self.state, State::None)
-        {
-            queue.extend(fates);
+        for fate in fates {
+            // Only HTTP/1 takes them.
+            let taken = match &mut self.state {
+                State::None => true,
+                State::Speaks(parser) => parser.decided(fate, &mut self.pairs),
+                State::Unknown(..) => false,
+            };
+            if let (false, Some(queue)) = (taken, &mut self.pairs.fates) {
+                queue.push(fate);
+            }
+        }
+    }
+
+    /// Nothing more is decided: requests of which nothing was are none.
+    pub fn decided_no_more(&mut self) {
+        if let State::Speaks(parser) = &mut self.state {
+            while parser.decided(Fate::LeftOut, &mut self.pairs) {}
         }
     }
 

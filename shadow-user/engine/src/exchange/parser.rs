@@ -3,6 +3,7 @@
 use std::fmt::Debug;
 
 use super::Leg;
+use super::fate::Fate;
 use super::pairs::Pairs;
 use crate::time::Instant;
 
@@ -11,6 +12,11 @@ use crate::time::Instant;
 pub(super) trait Parser: Debug + Send {
     /// The client's next octets.
     fn requested(&mut self, bytes: &[u8], at: Instant, pairs: &mut Pairs);
+
+    /// What became of the first whole request of which that was not known; false when there is none.
+    fn decided(&mut self, _fate: Fate, _pairs: &mut Pairs) -> bool {
+        false
+    }
 
     /// The leg's next octets. Gives how many were read: what is left answers no request that was
     /// seen so far, and is pushed again behind the next one.

@@ -106,10 +106,11 @@ impl Requests {
         bytes: &[u8],
         on: &mut impl FnMut(RequestEvent),
     ) -> Result<(), HttpError> {
-        self.visit(bytes, &mut Events(on))
+        self.visit(bytes, &mut Events(on)).map(|_| ())
     }
 
-    /// Reads on, as [`Self::push`] does, and hands out what it reads.
+    /// Reads on, as [`Self::push`] does, and hands out what it reads. Gives how many bytes were read: all,
+    /// unless the visitor pauses.
     ///
     /// # Errors
     /// Those of [`Self::push`].
@@ -117,9 +118,9 @@ impl Requests {
         &mut self,
         bytes: &[u8],
         visitor: &mut impl Visitor<RequestEvent>,
-    ) -> Result<(), HttpError> {
+    ) -> Result<usize, HttpError> {
         let mut rest = bytes;
-        while !rest.is_empty() {
+        while !rest.is_empty() && !visitor.pauses() {
             let used = match self.step(rest, visitor) {
                 Ok(used) => used,
                 Err(error) => {
@@ -133,7 +134,7 @@ impl Requests {
             };
             rest = rest.get(used..).unwrap_or_default();
         }
-        Ok(())
+        Ok(bytes.len() - rest.len())
     }
 
     /// Whether the stream is between two requests (or in a tunnel).

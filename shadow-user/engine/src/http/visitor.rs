@@ -23,6 +23,11 @@ pub trait Visitor<Event> {
 
     /// The next octets of the protocol that followed.
     fn tunnel(&mut self, _octets: &[u8]) {}
+
+    /// Whether reading ends where the last event was told of; the rest is for another visit.
+    fn pauses(&self) -> bool {
+        false
+    }
 }
 
 /// Wants the events alone.

@@ -150,7 +150,7 @@ pub(super) struct Message<'h> {
     /// The first line with its end.
     line: &'h [u8],
     /// HTTP/1.x.
-    minor: u8,
+    pub minor: u8,
 }
 
 impl<'h> Message<'h> {

@@ -1,9 +1,10 @@
 //! What a user wants done with requests: which are left out, and in what form the rest is sent.
 //!
 //! Pure functions of a request's head and body, shared by all sessions. A request is filtered as the
-//! client sent it, then masked, then shaped. Masks are applied to reports as well, once the answers
+//! client sent it, then masked, then shaped; then a program may be asked about it. Masks are applied to reports as well, once the answers
 //! have been compared.
 
+mod ask;
 mod filter;
 mod mask;
 mod message;
@@ -14,6 +15,7 @@ mod shape;
 #[cfg(test)]
 mod tests;
 
+pub use ask::{Parts, Proposal, Revision, Unsendable};
 pub use filter::Filter;
 pub use mask::{Action, MaskHeader, MaskJson, MaskParameter, MaskRegex};
 pub use shape::{HeaderName, HostChange, Mark, RewritePath, SetHeader};
@@ -25,6 +27,7 @@ use mask::{Content, Masks};
 use message::Message;
 use shape::Shape;
 
+use crate::books::LeftOut;
 use crate::exchange::Exchange;
 use crate::iss::Secret;
 
@@ -34,6 +37,7 @@ pub struct Rules {
     filters: Vec<Filter>,
     shape: Shape,
     masks: Masks,
+    asks: bool,
     secret: Secret,
 }
 
@@ -73,9 +77,12 @@ pub enum Verdict<'h> {
 /// A request whose body has to be collected.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct BodyPlan {
-    /// Without framing and without the empty line.
+    /// Without framing and without the empty line, unless it [`is_whole`](Self::is_whole).
     head: Vec<u8>,
-    content: Content,
+    /// None where the body goes as it is.
+    content: Option<Content>,
+    /// The head is the whole one, and fits the body.
+    is_whole: bool,
 }
 
 /// Why a request cannot be masked, and so is not sent.
@@ -185,7 +192,12 @@ impl Rules {
         self.masks.body.regex.push(mask);
     }
 
-    /// Most octets of a body that is masked, as it comes and behind its content coding.
+    /// A program is asked about each request that would be sent.
+    pub fn ask(&mut self) {
+        self.asks = true;
+    }
+
+    /// Most octets of a body that is masked or shown to a program, as it comes and behind its content coding.
     pub fn limit_masks(&mut self, octets: usize) {
         self.masks.body.limit = octets;
     }
@@ -196,11 +208,36 @@ impl Rules {
         !self.must_understand() && self.shape.is_empty()
     }
 
-    /// Whether every request must be understood: requests are filtered or masked, so that what is
-    /// not HTTP/1 cannot be sent.
+    /// Whether every request must be understood: requests are filtered or masked, or a program is asked
+    /// about them, so that what is not HTTP/1 cannot be sent.
     #[must_use]
     pub fn must_understand(&self) -> bool {
-        !self.filters.is_empty() || self.masks()
+        !self.filters.is_empty() || self.masks() || self.asks
+    }
+
+    /// Whether a program is asked about each request that would be sent.
+    #[must_use]
+    pub fn asks(&self) -> bool {
+        self.asks
+    }
+
+    /// The bucket of what cannot be understood.
+    #[must_use]
+    pub(crate) fn not_understood(&self) -> LeftOut {
+        match self.filters.is_empty() && !self.masks() && self.asks {
+            true => LeftOut::FilterExecUnaskable,
+            false => LeftOut::Unmaskable,
+        }
+    }
+
+    /// The bucket of a request that [`Self::judge`] did not take.
+    #[must_use]
+    pub(crate) fn left_out(&self, why: Unmaskable) -> LeftOut {
+        match why {
+            Unmaskable::Head => self.not_understood(),
+            _ if self.masks() => LeftOut::Unmaskable,
+            _ => LeftOut::FilterExecUnaskable,
+        }
     }
 
     /// Whether anything is masked.
@@ -218,7 +255,7 @@ impl Rules {
     /// Most octets of one body that [`Verdict::Collect`] asks for; 0 where it asks for none.
     #[must_use]
     pub fn collects(&self) -> usize {
-        if self.masks.is_empty() { 0 } else { self.masks.body.limit }
+        if self.masks.is_empty() && !self.asks { 0 } else { self.masks.body.limit }
     }
 
     /// What is to be done with a request; `head` is the whole head, its empty line included (HTTP/1).
@@ -242,12 +279,21 @@ impl Rules {
         };
         self.masks.head(&mut message, &self.secret);
         self.shape.apply(&mut message, &self.secret, context);
-        let Some(content) = plan else { return Verdict::Send { head: message.finish() } };
-        message.fields.retain(|field| !OF_THE_BODY.iter().any(|name| field.is(name)));
-        let mut head = Vec::with_capacity(512);
-        message.write(&mut head);
+        if plan.is_none() && !self.asks {
+            return Verdict::Send { head: message.finish() };
+        }
+        let is_whole = plan.is_none() && !message.fields.has("transfer-encoding");
+        let head = if is_whole {
+            message.finish().into_owned()
+        } else {
+            let goes = if plan.is_some() { &OF_THE_BODY[..] } else { &ask::ENDS };
+            message.fields.retain(|field| !goes.iter().any(|name| field.is(name)));
+            let mut head = Vec::with_capacity(512);
+            message.write(&mut head);
+            head
+        };
         Verdict::Collect {
-            plan: Box::new(BodyPlan { head, content }),
+            plan: Box::new(BodyPlan { head, content: plan, is_whole }),
             limit: self.masks.body.limit,
         }
     }
@@ -259,7 +305,10 @@ impl Rules {
     ///
     /// It cannot be masked, and must not be sent.
     pub fn mask_body(&self, plan: &BodyPlan, body: &[u8]) -> Result<Vec<u8>, Unmaskable> {
-        self.masks.body.apply(&plan.content, body, &self.secret)
+        match &plan.content {
+            Some(content) => self.masks.body.apply(content, body, &self.secret),
+            None => Ok(body.to_vec()),
+        }
     }
 
     /// The correlation id of an exchange's request, where there is to be one: the client's, if it
@@ -278,21 +327,25 @@ impl Rules {
 
     /// What of a request's body masks have to do with; none where they have nothing to do with it.
     fn content_to_mask(&self, message: &Message<'_>) -> Result<Option<Content>, Unmaskable> {
-        if self.masks.is_empty() {
+        if self.masks.is_empty() && !self.asks {
             return Ok(None);
         }
         if message.may_tunnel() {
             return Err(Unmaskable::Tunnel);
         }
         let fields = &message.fields;
+        let is_chunked = |coding: &[u8]| coding.eq_ignore_ascii_case(b"chunked");
+        let is_readable = fields.elements("transfer-encoding").all(is_chunked);
+        if self.asks && !is_readable {
+            return Err(Unmaskable::Coding);
+        }
         let content = Content::of(fields);
         // Fields behind a body would go unmasked; what is collected is sent without them.
         let trailing = fields.elements("trailer").any(|name| self.masks.names(name));
         if !message.has_body() || !(trailing || self.masks.body.concern(&content)) {
             return Ok(None);
         }
-        let is_chunked = |coding: &[u8]| coding.eq_ignore_ascii_case(b"chunked");
-        if !fields.elements("transfer-encoding").all(is_chunked) {
+        if !is_readable {
             return Err(Unmaskable::Coding);
         }
         match content.is_multipart() && self.masks.body.concern(&content) {
@@ -303,10 +356,20 @@ impl Rules {
 }
 
 impl BodyPlan {
+    /// Whether the body is masked.
+    #[must_use]
+    pub fn is_masked(&self) -> bool {
+        self.content.is_some()
+    }
+
     /// The head to send before a body of `len` octets: with `Content-Length`, without
-    /// `Transfer-Encoding`, `Trailer` and `Content-Encoding`.
+    /// `Transfer-Encoding` and `Trailer`, and without `Content-Encoding` where the body is masked; as it
+    /// is where the body is neither masked nor chunked.
     #[must_use]
     pub fn head(&self, len: usize) -> Vec<u8> {
+        if self.is_whole {
+            return self.head.clone();
+        }
         [&*self.head, format!("Content-Length: {len}\r\n\r\n").as_bytes()].concat()
     }
 }

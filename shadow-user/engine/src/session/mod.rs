@@ -5,6 +5,7 @@ mod gate;
 mod stream;
 
 use std::net::SocketAddr;
+use std::sync::Arc;
 
 use crate::answers::{Answer, Answers, Heard, Want};
 use crate::books::{Aborted, Books, FlowEnd, IgnoredPacket, Skipped};
@@ -13,8 +14,10 @@ use crate::client::{self, Client, Event, Unreachable};
 use crate::config::EngineConfig;
 use crate::exchange::{Depth, Exchange, Unpaired};
 use crate::reassembly::{Delivery, Outcome, QueueError, Reassembler};
+use crate::rules::Proposal;
 use crate::seq::SeqNum;
-use crate::session::edit::{Admit, Editing, Editor, Pen};
+pub use crate::session::edit::Answered;
+use crate::session::edit::{Admit, Editor, Pen};
 use crate::session::gate::{Close, Gate, GatePolicy};
 use crate::session::stream::Stream;
 use crate::time::{Duration, Instant};
@@ -218,10 +221,57 @@ impl Session {
                 crate::reassembly::End::Fin => Close::Fin,
                 crate::reassembly::End::Reset => Close::Reset,
             };
-            self.stream.push_close(close, self.production.1, captured_at, &mut self.gate);
-            self.close_stream(books);
+            self.close_stream(close, self.production.1, captured_at, books);
         }
         None
+    }
+
+    /// The next request about which a program is to be asked, and the question's number. It waits for
+    /// [`Self::answer`] from now on, until `timeout` has passed.
+    pub(crate) fn poll_question(
+        &mut self,
+        now: Instant,
+        timeout: Duration,
+    ) -> Option<(u64, Arc<Proposal>)> {
+        if self.end.is_some() {
+            return None;
+        }
+        self.editor.as_mut()?.poll_question(now + timeout)
+    }
+
+    /// The question that waits for an answer, and until when.
+    pub(crate) fn asked(&self) -> Option<(u64, Instant)> {
+        self.editor.as_ref().and_then(|editor| editor.asked())
+    }
+
+    /// Takes the answer to a question; whether it was waited for. `admit` is asked for each request that
+    /// has come behind it.
+    pub(crate) fn answer(
+        &mut self,
+        number: u64,
+        answered: Answered,
+        admit: &mut Admit<'_>,
+        books: &mut Books,
+    ) -> bool {
+        if self.end.is_some() || self.asked().is_none_or(|(asked, _)| asked != number) {
+            return false;
+        }
+        let Self { stream, gate, client, editor: Some(editor), answers, .. } = self else {
+            return false;
+        };
+        let mut write = |bytes: &[u8]| {
+            if let Some(client) = client {
+                client.write(bytes);
+            }
+        };
+        let pen = Pen { editor, write: &mut write, admit };
+        stream.answer(answered, gate, pen, books);
+        if editor.has_refused() {
+            self.abort(Aborted::Unmaskable);
+        } else if let Some(answers) = answers {
+            answers.decided(std::iter::from_fn(|| editor.take_fate()));
+        }
+        true
     }
 
     /// Takes a segment of the shadow, captured at `captured_at`.
@@ -269,6 +319,9 @@ impl Session {
     pub(crate) fn take_answers(&mut self) -> Option<Box<Answers>> {
         if let Some(editor) = &mut self.editor {
             editor.drop_fates();
+        }
+        if let Some(answers) = &mut self.answers {
+            answers.decided_no_more();
         }
         self.answers.take()
     }
@@ -417,17 +470,21 @@ impl Session {
         if self.closed || self.end.is_some() {
             return;
         }
-        // A request that is left out may end anywhere.
-        let within = self.stream.within_message()
-            && !self.editor.as_ref().is_some_and(|editor| editor.is_leaving_out());
+        // A request that is left out may end anywhere. What waits has not been read.
+        let within = match self.stream.is_asking() {
+            true => self.stream.has_waiting(),
+            false => {
+                self.stream.within_message()
+                    && !self.editor.as_ref().is_some_and(|editor| editor.is_leaving_out())
+            }
+        };
         if self.client.is_some() && (within || self.reassembler.hole_since().is_some()) {
             self.abort(Aborted::Stopped);
             return;
         }
-        self.close_stream(books);
         // Whoever stops the mirror did not see the client leave: wait for the answers as a client would.
         let heard_all = self.production.1 + 1;
-        self.stream.push_close(Close::Fin, heard_all, now, &mut self.gate);
+        self.close_stream(Close::Fin, heard_all, now, books);
     }
 
     /// The client is still there, but the shadow has closed after the last whole response:
@@ -494,7 +551,8 @@ impl Session {
             if now < early { early } else { since + config.hole_timeout }
         });
         let answers = self.answers.as_ref().and_then(|answers| answers.poll_timeout());
-        [client, self.gate.poll_timeout(), hole, answers].into_iter().flatten().min()
+        let asked = self.asked().map(|(_, deadline)| deadline);
+        [client, self.gate.poll_timeout(), hole, answers, asked].into_iter().flatten().min()
     }
 
     /// Appends the next packet for the shadow to `buffer`, if there is one; whether it
@@ -547,17 +605,24 @@ impl Session {
     }
 
     /// Nothing more of the client's stream will come.
-    fn close_stream(&mut self, books: &mut Books) {
+    fn close_stream(
+        &mut self,
+        close: Close,
+        acknowledged: u64,
+        captured_at: Instant,
+        books: &mut Books,
+    ) {
         self.closed = true;
-        let Self { client, editor: Some(editor), .. } = self else { return };
+        let Self { client, editor, stream, gate, .. } = self;
         let mut write = |bytes: &[u8]| {
             if let Some(client) = client {
                 client.write(bytes);
             }
         };
-        let tally = &mut books.bytes.skipped;
-        let pen = Pen { editor, write: &mut write, admit: &mut || Ok(()) };
-        Editing::new(pen, &[], Instant::default(), tally).end();
+        let mut admit = || Ok(());
+        let pen =
+            editor.as_mut().map(|editor| Pen { editor, write: &mut write, admit: &mut admit });
+        stream.push_close(close, acknowledged, captured_at, gate, pen, books);
     }
 
     fn end_of(&self, close: client::Close) -> FlowEnd {

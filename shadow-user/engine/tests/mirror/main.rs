@@ -7,6 +7,7 @@
 #![expect(clippy::unwrap_used, reason = "a test says so by failing")]
 
 mod answers;
+mod asking;
 mod rules;
 mod script;
 mod stack;
@@ -19,7 +20,7 @@ use script::{Dice, Script};
 use shadow_engine::EngineConfig;
 use shadow_engine::exchange::Depth;
 use shadow_engine::time::Duration;
-use world::{Weather, World};
+use world::{Program, Weather, World};
 
 /// More virtual time than any conversation needs.
 const LONGEST: Duration = Duration::from_secs(600);
@@ -79,12 +80,24 @@ fn act(
     scripts: &[Script],
     adjust: impl FnOnce(&mut EngineConfig),
 ) -> World {
+    act_with(None, seed, weather, scripts, adjust)
+}
+
+/// The same, with a program that is asked.
+fn act_with(
+    program: Option<Program>,
+    seed: u64,
+    weather: Weather,
+    scripts: &[Script],
+    adjust: impl FnOnce(&mut EngineConfig),
+) -> World {
     let mut world = World::new(seed, weather, scripts, |config| {
         adjust(config);
         // A client whose last segment was not captured is given up within the test's time.
         config.idle_timeout = Duration::from_secs(120);
         config.exchanges.depth = [Depth::Off, Depth::Status, Depth::Body][seed as usize % 3];
     });
+    world.program = program;
     let begin = world.now;
     let mut steps = 0;
     while steps < MOST_STEPS {

@@ -5,9 +5,10 @@ use std::collections::{BinaryHeap, HashMap, VecDeque};
 use std::net::{IpAddr, SocketAddr};
 
 use shadow_engine::exchange::Exchange;
+use shadow_engine::rules::Proposal;
 use shadow_engine::time::{Duration, Instant};
 use shadow_engine::wire::Packet;
-use shadow_engine::{Engine, EngineConfig, Want};
+use shadow_engine::{Answered, Engine, EngineConfig, Question, QuestionId, Want};
 use smoltcp::iface::SocketHandle;
 use smoltcp::socket::tcp;
 
@@ -108,7 +109,16 @@ pub struct World {
     pub abridged: u64,
     pub lost_answers: u64,
     pub exchanges: Vec<Exchange>,
+    /// Who is asked about requests, if anybody is.
+    pub program: Option<Program>,
+    /// Its answers on their way.
+    answers: Vec<(Instant, QuestionId, Answered)>,
+    /// Answers that came when nobody waited for them any more.
+    pub answered_late: u64,
 }
+
+/// A program that is asked about requests: what it answers, and how long that takes.
+pub type Program = fn(&Proposal, &mut Dice) -> Option<(Duration, Answered)>;
 
 pub const SHADOW: &str = "10.0.0.9";
 const PRODUCTION: &str = "10.0.0.5";
@@ -178,6 +188,23 @@ impl World {
             abridged: 0,
             lost_answers: 0,
             exchanges: Vec::new(),
+            program: None,
+            answers: Vec::new(),
+            answered_late: 0,
+        }
+    }
+
+    /// Hands questions to the program, and back what it has answered by now.
+    fn ask(&mut self) {
+        while let Some(Question { id, proposal }) = self.engine.poll_question() {
+            let program = self.program.expect("somebody is there to be asked");
+            if let Some((takes, answered)) = program(&proposal, &mut self.dice) {
+                self.answers.push((self.now + takes, id, answered));
+            }
+        }
+        let now = self.now;
+        for (_, id, answered) in self.answers.extract_if(.., |(at, ..)| *at <= now) {
+            self.answered_late += u64::from(!self.engine.answer(id, answered, now));
         }
     }
 
@@ -253,6 +280,7 @@ impl World {
         if self.engine.poll_timeout().is_some_and(|at| at <= self.now) {
             self.engine.handle_timeout(self.now);
         }
+        self.ask();
         let mut packet = Vec::new();
         while self.engine.poll_transmit(self.now, &mut packet) {
             let packet = std::mem::take(&mut packet);
@@ -321,6 +349,7 @@ impl World {
         .into_iter()
         .flatten()
         .chain(answers)
+        .chain(self.answers.iter().map(|(at, ..)| *at))
         .min();
         let Some(next) = next else { return false };
         // Whoever asks to be called now again is called a little later: time goes on.

@@ -151,8 +151,8 @@ fn what_is_wrong_is_said_with_its_place() {
         ),
         (
             "--mask-limit 1MiB --mask-header Cookie",
-            "--mask-limit 1MiB: no body is masked; leave it out, or give --mask-json, --mask-form or \
-             --mask-regex",
+            "--mask-limit 1MiB: no body is masked; leave it out, or give --mask-json, --mask-form, \
+             --mask-regex or --filter-exec",
         ),
         (
             "--mask-limit 1 --mask-json $.a",

@@ -4,10 +4,13 @@ mod order;
 mod requests;
 mod responses;
 
+use std::collections::VecDeque;
+
 use order::Order;
-use requests::{Asking, RequestDraft};
+use requests::{Asking, RequestDraft, Undecided};
 use responses::{Answering, ResponseDraft};
 
+use super::fate::Fate;
 use super::http2::Http2;
 use super::pairs::Pairs;
 use super::parser::Parser;
@@ -20,6 +23,8 @@ use crate::time::Instant;
 pub(super) struct Http1 {
     requests: Requests,
     request: Option<RequestDraft>,
+    /// Requests that are whole, and nobody has said whether they are sent.
+    undecided: VecDeque<Undecided>,
     /// The client's stream cannot be read any further.
     left: bool,
     legs: [Answers; 2],
@@ -74,8 +79,9 @@ impl Parser for Http1 {
         if self.left {
             return;
         }
-        let Self { requests, request, legs, left, upgrade } = self;
-        let mut asking = Asking { pairs, legs, draft: request, at, upgrade, tunnel: false };
+        let Self { requests, request, undecided, legs, left, upgrade } = self;
+        let mut asking =
+            Asking { pairs, legs, draft: request, undecided, at, upgrade, tunnel: false };
         let parsed = requests.visit(bytes, &mut asking);
         if parsed.is_err() {
             asking.fail();
@@ -84,6 +90,17 @@ impl Parser for Http1 {
         if *left {
             (*requests, *request) = (Requests::new(), None);
         }
+    }
+
+    fn decided(&mut self, fate: Fate, pairs: &mut Pairs) -> bool {
+        let Some(request) = self.undecided.pop_front() else {
+            self.undecided = VecDeque::new();
+            return false;
+        };
+        let Self { request: draft, undecided, legs, upgrade, .. } = self;
+        let at = Instant::default();
+        Asking { pairs, legs, draft, undecided, at, upgrade, tunnel: false }.decide(request, fate);
+        true
     }
 
     fn answered(&mut self, leg: Leg, bytes: &[u8], at: Instant, pairs: &mut Pairs) -> usize {
@@ -155,9 +172,11 @@ impl Parser for Http1 {
     fn memory(&self) -> usize {
         let legs = self.legs.iter().map(Answers::memory);
         let request = self.request.as_ref().map_or(0, RequestDraft::memory);
+        let undecided = self.undecided.iter().map(Undecided::memory).sum::<usize>()
+            + self.undecided.capacity() * size_of::<Undecided>();
         let http2 = self.upgrade.http2.as_ref();
         let http2 = http2.map_or(0, |http2| size_of::<Http2>() + http2.memory());
-        self.requests.memory() + request + legs.sum::<usize>() + http2
+        self.requests.memory() + request + undecided + legs.sum::<usize>() + http2
     }
 }
 

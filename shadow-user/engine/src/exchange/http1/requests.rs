@@ -1,6 +1,7 @@
 //! The client's side of HTTP/1.
 
 use std::borrow::Cow;
+use std::collections::VecDeque;
 
 use super::{Answers, Upgrade};
 use crate::exchange::body::BodyDraft;
@@ -28,6 +29,21 @@ pub(super) struct RequestDraft {
     open: Option<Method>,
 }
 
+/// A whole request of which nobody has said whether it is sent.
+#[derive(Debug)]
+pub(super) struct Undecided {
+    ordinal: u64,
+    /// What its response will be like.
+    method: Method,
+    body: Body,
+}
+
+impl Undecided {
+    pub fn memory(&self) -> usize {
+        self.body.kept.capacity()
+    }
+}
+
 impl RequestDraft {
     pub fn memory(&self) -> usize {
         self.head.as_deref().map_or(0, <[u8]>::len) + self.body.memory()
@@ -39,6 +55,7 @@ pub(super) struct Asking<'a> {
     pub pairs: &'a mut Pairs,
     pub legs: &'a mut [Answers; 2],
     pub draft: &'a mut Option<RequestDraft>,
+    pub undecided: &'a mut VecDeque<Undecided>,
     pub at: Instant,
     pub upgrade: &'a mut Upgrade,
     /// Another protocol followed, which is not read.
@@ -124,16 +141,33 @@ impl Asking<'_> {
     fn ended(&mut self, offset: u64) {
         let Some(draft) = self.draft.take() else { return };
         let RequestDraft { ordinal: Some(ordinal), body, h2c, open, .. } = draft else { return };
-        if let Some(method) = open {
-            if self.pairs.fates.as_mut().and_then(Fates::pop) != Some(Fate::Sent) {
+        let body = body.finish();
+        self.upgrade.asked = h2c.then_some((ordinal, offset));
+        let Some(method) = open else { return self.pairs.whole(ordinal, body) };
+        let request = Undecided { ordinal, method, body };
+        // What is decided is so in order.
+        match self.pairs.fates.as_mut().and_then(Fates::pop) {
+            Some(fate) => self.decide(request, fate),
+            None => self.undecided.push_back(request),
+        }
+    }
+
+    /// What becomes of a whole request.
+    pub fn decide(&mut self, request: Undecided, fate: Fate) {
+        let Undecided { ordinal, method, body } = request;
+        match fate {
+            Fate::Sent => {
+                self.expect(Leg::Shadow, method);
+                self.pairs.whole(ordinal, body);
+            }
+            Fate::LeftOut => {
                 self.legs[Leg::Shadow.index()].next.leave_out(ordinal);
                 self.pairs.withdraw(ordinal);
-                return;
+                if self.upgrade.asked.is_some_and(|(asked, _)| asked == ordinal) {
+                    self.upgrade.asked = None;
+                }
             }
-            self.expect(Leg::Shadow, method);
         }
-        self.upgrade.asked = h2c.then_some((ordinal, offset));
-        self.pairs.whole(ordinal, body.finish());
     }
 
     /// The leg will answer a request.

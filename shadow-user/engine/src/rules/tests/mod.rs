@@ -1,3 +1,4 @@
+mod ask;
 mod filter;
 mod mask;
 mod report;

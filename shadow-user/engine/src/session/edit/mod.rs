@@ -18,7 +18,7 @@ use std::sync::Arc;
 use crate::books::LeftOut;
 use crate::config::{ClientAddress, EngineConfig};
 use crate::exchange::Fate;
-use crate::rules::{BodyPlan, Rules};
+use crate::rules::{BodyPlan, Proposal, Rules};
 use crate::time::Instant;
 use offsets::Offsets;
 pub(crate) use piece::Editing;
@@ -63,6 +63,8 @@ enum Mode {
     LeavingOut(LeftOut),
     /// In the body of a request that is sent only when all of it is there.
     Collecting(Collected),
+    /// Behind one about which a program is asked. Nothing is read until it has answered.
+    Asked(Asked),
     /// In a stream that is not HTTP/1 (any more), and goes as it is.
     AsItIs,
     /// In one that must not.
@@ -92,6 +94,27 @@ struct Collected {
     body: Vec<u8>,
 }
 
+/// A request about which a program is asked.
+#[derive(Debug)]
+struct Asked {
+    /// Where it begins.
+    at: u64,
+    proposal: Arc<Proposal>,
+    /// When nobody waits for the answer any more, once somebody was asked.
+    deadline: Option<Instant>,
+}
+
+/// What is to become of a request about which a program was asked.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub enum Answered {
+    /// It is sent as it was proposed.
+    Pass,
+    /// This is sent in its place.
+    Send(Proposal),
+    /// It is left out.
+    LeftOut(LeftOut),
+}
+
 /// Whether one more request may be sent.
 pub(crate) type Admit<'a> = dyn FnMut() -> Result<(), LeftOut> + 'a;
 
@@ -104,6 +127,13 @@ pub(crate) struct Pen<'a> {
     pub(crate) admit: &'a mut Admit<'a>,
 }
 
+impl Pen<'_> {
+    /// The same, for a while.
+    pub(crate) fn lend(&mut self) -> Pen<'_> {
+        Pen { editor: self.editor, write: self.write, admit: self.admit }
+    }
+}
+
 /// What was decided on a request.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(crate) enum Decision {
@@ -113,6 +143,8 @@ pub(crate) enum Decision {
     LeftOut(LeftOut),
     /// That will be known when it is whole.
     Open,
+    /// That will be known when a program has answered; nothing more may be read before.
+    Asked,
 }
 
 impl Editor {
@@ -200,6 +232,25 @@ impl Editor {
         self.changes_requests() && matches!(self.mode, Mode::AsItIs)
     }
 
+    /// A request that a program is to be asked about, once, and its number. Its answer is waited for
+    /// until `deadline`.
+    pub(crate) fn poll_question(&mut self, deadline: Instant) -> Option<(u64, Arc<Proposal>)> {
+        let Mode::Asked(asked) = &mut self.mode else { return None };
+        if asked.deadline.is_some() {
+            return None;
+        }
+        asked.deadline = Some(deadline);
+        Some((self.number, Arc::clone(&asked.proposal)))
+    }
+
+    /// The number of the request that a program was asked about, and until when its answer is waited for.
+    pub(crate) fn asked(&self) -> Option<(u64, Instant)> {
+        match &self.mode {
+            Mode::Asked(Asked { deadline: Some(deadline), .. }) => Some((self.number, *deadline)),
+            _ => None,
+        }
+    }
+
     /// Whether the stream's last octets were left out.
     pub(crate) fn is_leaving_out(&self) -> bool {
         matches!(self.mode, Mode::LeavingOut(_))
@@ -233,6 +284,7 @@ impl Editor {
         let mode = match &self.mode {
             Mode::Held(held) => held.octets.capacity(),
             Mode::Collecting(collected) => size_of::<BodyPlan>() + collected.body.capacity(),
+            Mode::Asked(asked) => size_of::<Proposal>() + asked.proposal.memory(),
             _ => 0,
         };
         let fates = self.fates.as_ref().map_or(0, |fates| fates.capacity() * size_of::<Fate>());

@@ -1,11 +1,12 @@
 //! One captured piece of a client's stream while it is read.
 
 use std::borrow::Cow;
+use std::sync::Arc;
 
-use super::{Admit, Collected, Decision, Editor, Held, Mode, Pen, address};
+use super::{Admit, Answered, Asked, Collected, Decision, Editor, Held, Mode, Pen, address};
 use crate::books::{LeftOut, Tally};
 use crate::exchange::{Fate, request_id};
-use crate::rules::{Context, Verdict};
+use crate::rules::{Context, Proposal, Verdict};
 use crate::time::Instant;
 
 /// The next piece of the stream. What the parser finds in it is told in order, and each octet goes
@@ -89,7 +90,7 @@ impl<'a> Editing<'a> {
                 Decision::Open
             }
             Verdict::Skip => self.leave_out(at, LeftOut::Filtered),
-            Verdict::Unmaskable(_) => self.leave_out(at, LeftOut::Unmaskable),
+            Verdict::Unmaskable(why) => self.leave_out(at, self.editor.rules.left_out(why)),
         };
     }
 
@@ -107,8 +108,12 @@ impl<'a> Editing<'a> {
             return None;
         }
         let at = collected.at;
-        self.leave_out(at, LeftOut::Unmaskable);
-        Some(LeftOut::Unmaskable)
+        let reason = match collected.plan.is_masked() {
+            true => LeftOut::Unmaskable,
+            false => LeftOut::FilterExecUnaskable,
+        };
+        self.leave_out(at, reason);
+        Some(reason)
     }
 
     /// The next octets of its trailer section, with which it ends.
@@ -130,7 +135,17 @@ impl<'a> Editing<'a> {
             }
             Mode::Collecting(collected) => {
                 let Collected { at, plan, body, .. } = collected;
-                match self.editor.rules.mask_body(&plan, &body) {
+                let body = match plan.is_masked() {
+                    true => self.editor.rules.mask_body(&plan, &body),
+                    false => Ok(body),
+                };
+                match body {
+                    Ok(body) if self.editor.rules.asks() => {
+                        let proposal = Arc::new(Proposal::new(plan.head(body.len()), body));
+                        let asked = Asked { at, proposal, deadline: None };
+                        self.editor.mode = Mode::Asked(asked);
+                        return Decision::Asked;
+                    }
                     Ok(body) => {
                         self.send(at, offset - at, plan.head(body.len()), &body);
                         Decision::Sent
@@ -149,11 +164,30 @@ impl<'a> Editing<'a> {
         if may_tunnel {
             let behind = match decision {
                 Decision::LeftOut(reason) => Some(reason),
-                Decision::Sent | Decision::Open => None,
+                Decision::Sent | Decision::Open | Decision::Asked => None,
             };
             self.hold(offset, behind);
         }
         decision
+    }
+
+    /// What becomes of the request about which a program was asked.
+    pub(crate) fn answered(&mut self, answered: Answered) -> Decision {
+        let Mode::Asked(Asked { at, proposal, .. }) = std::mem::take(&mut self.editor.mode) else {
+            debug_assert!(false, "nobody was asked");
+            return Decision::Sent;
+        };
+        let (head, body) = match answered {
+            Answered::Pass => Arc::unwrap_or_clone(proposal).into_octets(),
+            Answered::Send(proposal) => proposal.into_octets(),
+            Answered::LeftOut(reason) => {
+                let decision = self.leave_out(at, reason);
+                self.editor.mode = Mode::Between;
+                return decision;
+            }
+        };
+        self.send(at, self.editor.seen - at, head, &body);
+        Decision::Sent
     }
 
     /// What follows on the last request is not HTTP/1; whether it is left out, as that was.
@@ -171,9 +205,11 @@ impl<'a> Editing<'a> {
     pub(crate) fn unread(&mut self) {
         let passes = self.editor.passes_unread();
         self.editor.mode = match std::mem::take(&mut self.editor.mode) {
-            Mode::LeavingOut(_) | Mode::Collecting(_) | Mode::Trailing(_) | Mode::Refused => {
-                Mode::Refused
-            }
+            Mode::LeavingOut(_)
+            | Mode::Collecting(_)
+            | Mode::Asked(_)
+            | Mode::Trailing(_)
+            | Mode::Refused => Mode::Refused,
             _ if !passes => Mode::Refused,
             mode => {
                 if let Mode::Held(held) = mode {
@@ -195,10 +231,10 @@ impl<'a> Editing<'a> {
         match std::mem::take(&mut self.editor.mode) {
             Mode::Held(Held { at, behind: Some(reason), .. }) => self.file(at, reason),
             Mode::Held(held) if self.editor.passes_unread() => (self.write)(&held.octets),
-            Mode::Held(Held { at, .. }) => self.file(at, LeftOut::Unmaskable),
-            Mode::Collecting(Collected { at, .. }) | Mode::Trailing(at) => {
-                self.file(at, LeftOut::Unmaskable);
-            }
+            Mode::Held(Held { at, .. })
+            | Mode::Collecting(Collected { at, .. })
+            | Mode::Asked(Asked { at, .. })
+            | Mode::Trailing(at) => self.file(at, self.editor.rules.not_understood()),
             mode => self.editor.mode = mode,
         }
     }
@@ -219,7 +255,11 @@ impl<'a> Editing<'a> {
                 *left_out += octets.len() as u64;
                 self.tally.add(*reason, octets.len() as u64);
             }
-            Mode::Held(_) | Mode::Collecting(_) | Mode::Trailing(_) | Mode::Refused => {}
+            Mode::Held(_)
+            | Mode::Collecting(_)
+            | Mode::Asked(_)
+            | Mode::Trailing(_)
+            | Mode::Refused => {}
         }
         *seen += octets.len() as u64;
         self.rest = rest;

@@ -1,5 +1,7 @@
 //! Streams edited as a session does it.
 
+mod asking;
+
 use proptest::prelude::*;
 use proptest::sample::Index;
 
@@ -113,11 +115,9 @@ impl Run {
 
     fn end(&mut self) {
         let Self { editor, stream, gate, books, sent, .. } = self;
-        stream.push_close(Close::Fin, 0, Instant::default(), gate);
         let mut write = |bytes: &[u8]| sent.extend(bytes);
-        let tally = &mut books.bytes.skipped;
         let pen = Pen { editor, write: &mut write, admit: &mut || Ok(()) };
-        Editing::new(pen, &[], Instant::default(), tally).end();
+        stream.push_close(Close::Fin, 0, Instant::default(), gate, Some(pen), books);
     }
 
     /// Octets that need not wait for the shadow any more.

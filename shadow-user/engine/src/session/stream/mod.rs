@@ -2,15 +2,17 @@
 //! and what each stretch of bytes must wait for.
 
 mod reading;
+mod waiting;
 
 use std::collections::VecDeque;
 
 use crate::books::{Books, FlowEnd, Unanswered};
 use crate::http::{Method, Recognition, Requests, ResponseEvent, Responses, looks_like_request};
-use crate::session::edit::{Editing, Pen};
+use crate::session::edit::{Answered, Editing, Pen};
 use crate::session::gate::{Close, Gate, Need};
 use crate::time::Instant;
 use reading::Reading;
+use waiting::{Piece, Waiting};
 
 /// How turns are told apart.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
@@ -34,8 +36,12 @@ pub(crate) struct Stream {
     http: Option<Box<Http1>>,
     /// Octets that reassembly put in order.
     captured: u64,
+    /// Of these, octets that were read, and are at the gate.
+    read: u64,
     /// Octets of production's answers that the client had acknowledged with its last data.
     acknowledged: u64,
+    /// What has come behind the last request that was read, while a program is asked about it.
+    waiting: Option<Box<Waiting>>,
     tally: RequestTally,
 }
 
@@ -90,21 +96,92 @@ impl Stream {
     /// Takes the next `bytes` in order, sent by the client after it had acknowledged
     /// `acknowledged` octets of production's answers; queues them at the gate. Where they are edited,
     /// what is to be sent is written.
-    pub(crate) fn push<'a>(
+    pub(crate) fn push(
         &mut self,
-        bytes: &'a [u8],
+        bytes: &[u8],
         acknowledged: u64,
         captured_at: Instant,
         gate: &mut Gate,
-        edit: Option<Pen<'a>>,
-        books: &'a mut Books,
+        edit: Option<Pen<'_>>,
+        books: &mut Books,
     ) {
+        self.captured += bytes.len() as u64;
+        books.bytes.captured += bytes.len() as u64;
+        let piece = Piece { acknowledged, captured_at, heard: false };
+        match &mut self.waiting {
+            Some(waiting) => waiting.push(bytes, piece),
+            None => self.read(bytes, piece, gate, edit, books),
+        }
+    }
+
+    /// Takes what is to become of the request about which a program was asked, and then what has come
+    /// behind it.
+    pub(crate) fn answer(
+        &mut self,
+        answered: Answered,
+        gate: &mut Gate,
+        mut pen: Pen<'_>,
+        books: &mut Books,
+    ) {
+        let (Some(mut waiting), Some(http)) = (self.waiting.take(), &mut self.http) else { return };
+        let captured_at = Instant::default();
+        let tally = &mut books.bytes.skipped;
+        let mut edit = Editing::new(pen.lend(), &[], captured_at, tally);
+        let mut reading = Reading {
+            http,
+            tally: &mut self.tally,
+            gate,
+            books: &mut books.requests,
+            edit: Some(&mut edit),
+            captured_at,
+            queued: self.read,
+            need: Need::Nothing,
+            heard: false,
+            turns: self.turns,
+            asks: false,
+        };
+        // Nothing was read beyond the end of the request.
+        reading.answered(self.read, answered);
+        while let Some((bytes, piece)) = waiting.pop() {
+            self.read(&bytes, piece, gate, Some(pen.lend()), books);
+            if let Some(mut rest) = self.waiting.take() {
+                if let Some((bytes, piece)) = rest.pop() {
+                    waiting.put_back(&bytes, piece);
+                }
+                self.waiting = Some(waiting);
+                return;
+            }
+        }
+        if let Some((close, piece)) = waiting.take_close() {
+            let Piece { acknowledged, captured_at, .. } = piece;
+            self.push_close(close, acknowledged, captured_at, gate, Some(pen), books);
+        }
+    }
+
+    /// Whether a program is asked about the last request that was read.
+    pub(crate) fn is_asking(&self) -> bool {
+        self.waiting.is_some()
+    }
+
+    /// Whether anything has come behind a request about which a program is asked.
+    pub(crate) fn has_waiting(&self) -> bool {
+        self.waiting.as_ref().is_some_and(|waiting| !waiting.is_empty())
+    }
+
+    /// Reads the next bytes, up to a request about which a program is asked; the rest waits.
+    fn read(
+        &mut self,
+        bytes: &[u8],
+        piece: Piece,
+        gate: &mut Gate,
+        mut edit: Option<Pen<'_>>,
+        books: &mut Books,
+    ) {
+        let Piece { acknowledged, captured_at, heard } = piece;
         let Books { bytes: octets, requests, .. } = books;
         let tally = &mut octets.skipped;
-        let mut edit = edit.map(|pen| Editing::new(pen, bytes, captured_at, tally));
-        let begin = self.captured;
-        self.captured += bytes.len() as u64;
-        octets.captured += bytes.len() as u64;
+        let mut edit = edit.as_mut().map(|pen| Editing::new(pen.lend(), bytes, captured_at, tally));
+        let begin = self.read;
         if self.turns == Turns::Unknown {
             self.turns = match looks_like_request(bytes) {
                 Recognition::No => Turns::Acknowledgments,
@@ -114,8 +191,9 @@ impl Stream {
                 edit.unread();
             }
         }
-        let heard = acknowledged > self.acknowledged;
+        let heard = heard || acknowledged > self.acknowledged;
         self.acknowledged = self.acknowledged.max(acknowledged);
+        let mut used = bytes.len();
         let need = match self.turns {
             Turns::Acknowledgments if heard => Need::Answer { production: acknowledged },
             Turns::Acknowledgments | Turns::LeftOut => Need::Nothing,
@@ -138,16 +216,29 @@ impl Stream {
                     need,
                     heard,
                     turns: self.turns,
+                    asks: false,
                 };
-                reading.read(&mut parser, bytes);
-                let (need, turns) = (reading.need, reading.turns);
+                used = reading.read(&mut parser, bytes);
+                let Reading { need, turns, asks, heard, .. } = reading;
                 http.requests = parser;
                 self.turns = turns;
+                if asks {
+                    let mut waiting = Waiting::default();
+                    if let Some(rest) = bytes.get(used..)
+                        && !rest.is_empty()
+                    {
+                        waiting.push(rest, Piece { heard, ..piece });
+                    }
+                    self.waiting = Some(Box::new(waiting));
+                }
                 need
             }
         };
-        gate.push(self.captured, need, captured_at);
-        if let Some(edit) = edit {
+        self.read += used as u64;
+        gate.push(self.read, need, captured_at);
+        if let Some(edit) = edit
+            && self.waiting.is_none()
+        {
             edit.finish();
         }
     }
@@ -159,7 +250,13 @@ impl Stream {
         acknowledged: u64,
         captured_at: Instant,
         gate: &mut Gate,
+        edit: Option<Pen<'_>>,
+        books: &mut Books,
     ) {
+        if let Some(waiting) = &mut self.waiting {
+            waiting.close(close, Piece { acknowledged, captured_at, heard: false });
+            return;
+        }
         let heard = acknowledged > self.acknowledged;
         let need = match (&self.http, self.turns) {
             _ if !heard => Need::Nothing,
@@ -169,6 +266,9 @@ impl Stream {
             _ => Need::Answer { production: acknowledged },
         };
         gate.push_close(self.captured, close, need, captured_at);
+        if let Some(mut pen) = edit {
+            Editing::new(pen.lend(), &[], captured_at, &mut books.bytes.skipped).end();
+        }
     }
 
     /// Takes the shadow's next bytes in order.
@@ -292,12 +392,13 @@ impl Stream {
 
     /// Heap octets.
     pub(crate) fn memory(&self) -> usize {
-        self.http.as_ref().map_or(0, |http| {
+        let http = self.http.as_ref().map_or(0, |http| {
             size_of::<Http1>()
                 + http.ends.capacity() * size_of::<u64>()
                 + http.requests.memory()
                 + http.responses.memory()
-        })
+        });
+        http + self.waiting.as_ref().map_or(0, |waiting| waiting.memory())
     }
 
     /// An answer counts once its request was delivered: a shadow may answer early (413).

@@ -5,7 +5,7 @@ use std::borrow::Cow;
 use super::{Http1, RequestTally, Turns};
 use crate::books::{LeftOut, RequestBooks};
 use crate::http::{Method, RequestEvent, Requests, Visitor};
-use crate::session::edit::{Decision, Editing};
+use crate::session::edit::{Answered, Decision, Editing};
 use crate::session::gate::{Gate, Need};
 use crate::time::Instant;
 
@@ -24,17 +24,28 @@ pub(super) struct Reading<'a, 'b> {
     /// The client has seen an answer that it had not with its last bytes.
     pub heard: bool,
     pub turns: Turns,
+    /// A program is asked about the request that ended last: no further is read.
+    pub asks: bool,
 }
 
 impl Reading<'_, '_> {
-    /// Reads the stream's next bytes.
-    pub(super) fn read(&mut self, requests: &mut Requests, bytes: &[u8]) {
-        if requests.visit(bytes, self).is_err() {
+    /// Reads the stream's next bytes, up to a request about which a program is asked; how many.
+    pub(super) fn read(&mut self, requests: &mut Requests, bytes: &[u8]) -> usize {
+        requests.visit(bytes, self).unwrap_or_else(|_| {
             // A stream that only began like HTTP/1.
             self.turns = Turns::Acknowledgments;
             if let Some(edit) = &mut self.edit {
                 edit.unread();
             }
+            bytes.len()
+        })
+    }
+
+    /// What became of the request that ends at `offset`, about which a program was asked.
+    pub(super) fn answered(&mut self, offset: u64, answered: Answered) {
+        if let Some(edit) = &mut self.edit {
+            let decision = edit.answered(answered);
+            self.decided(offset, decision);
         }
     }
 
@@ -60,7 +71,7 @@ impl Reading<'_, '_> {
                 http.responses.expect(method);
                 http.expects_continue_at = expects_continue.then_some(offset);
             }
-            Decision::Open => http.unexpected = Some(method),
+            Decision::Open | Decision::Asked => http.unexpected = Some(method),
             Decision::LeftOut(_) => http.leave_out(),
         }
     }
@@ -68,8 +79,21 @@ impl Reading<'_, '_> {
     fn ended(&mut self, offset: u64) {
         let http = &mut *self.http;
         let may_tunnel = http.may_tunnel;
-        match self.edit.as_mut().map_or(Decision::Sent, |edit| edit.ended(offset, may_tunnel)) {
-            Decision::Sent | Decision::Open => {
+        let edit = self.edit.as_mut();
+        let decision = edit.map_or(Decision::Sent, |edit| edit.ended(offset, may_tunnel));
+        self.tally.seen += 1;
+        self.books.seen += 1;
+        match decision {
+            Decision::Asked => self.asks = true,
+            decision => self.decided(offset, decision),
+        }
+    }
+
+    /// What becomes of the request that ends at `offset`.
+    fn decided(&mut self, offset: u64, decision: Decision) {
+        let http = &mut *self.http;
+        match decision {
+            Decision::Sent | Decision::Open | Decision::Asked => {
                 if let Some(method) = http.unexpected.take() {
                     http.responses.expect(method);
                 }
@@ -84,8 +108,6 @@ impl Reading<'_, '_> {
         http.within = false;
         http.leaving_out = false;
         http.expects_continue_at = None;
-        self.tally.seen += 1;
-        self.books.seen += 1;
     }
 
     fn file(&mut self, reason: LeftOut) {
@@ -147,5 +169,9 @@ impl Visitor<RequestEvent> for Reading<'_, '_> {
         if let Some(edit) = &mut self.edit {
             edit.trailers(octets);
         }
+    }
+
+    fn pauses(&self) -> bool {
+        self.asks
     }
 }
