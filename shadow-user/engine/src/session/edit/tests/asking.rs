@@ -40,9 +40,11 @@ impl Run {
     }
 
     fn answer_with(&mut self, answered: Answered) {
-        let Self { editor, stream, gate, books, sent, fates } = self;
+        let Self { editor, stream, gate, books, sent, fates, against } = self;
         let mut write = |bytes: &[u8]| sent.extend(bytes);
-        stream.answer(answered, gate, (editor, &mut write), books);
+        let mut admit = || against.pop_front().flatten().map_or(Ok(()), Err);
+        let pen = Pen { editor, write: &mut write, admit: &mut admit };
+        stream.answer(answered, gate, pen, books);
         fates.extend(std::iter::from_fn(|| editor.take_fate()));
     }
 
@@ -67,6 +69,17 @@ fn nothing_is_sent_before_the_program_has_answered() {
     assert_eq!(run.sent, GET.repeat(2));
     run.deliver();
     assert_eq!((run.books.requests.open(), run.books.bytes.open()), (0, 0));
+}
+
+#[test]
+fn nobody_is_asked_about_requests_that_are_too_many() {
+    let mut run = Run::new(&asking());
+    run.against = [None, Some(LeftOut::MaxRequestRate), None].into();
+    run.push(&GET.repeat(3));
+    assert!(run.answer() && run.answer() && !run.answer());
+    assert_eq!(run.fates, [Fate::Sent, Fate::LeftOut, Fate::Sent]);
+    assert_eq!(run.books.requests.skipped.get(LeftOut::MaxRequestRate), 1);
+    assert_eq!(run.sent, GET.repeat(2));
 }
 
 #[test]
