@@ -15,7 +15,7 @@ use shadow_common::{Counter, GuardCounter, ResponseCounter, TapCounter};
 use shadow_engine::books::Books;
 
 use crate::middleware::Counted;
-use crate::rates::{Bandwidth, Rate};
+use crate::rates::Rate;
 
 pub use exposition::Exposition;
 pub use lag::Lag;
@@ -311,9 +311,9 @@ fn settings(list: &mut List, snapshot: &Snapshot) {
         rate(rates.requests),
     );
     list.level(
-        "settings.max_bandwidth_bits",
-        "Bits per second that may be sent to each shadow; 0 for any number",
-        rates.bandwidth.map_or(0, Bandwidth::bits),
+        "settings.max_bandwidth_bytes",
+        "Bytes per second that may be sent to each shadow; 0 for any number",
+        rates.bandwidth.map_or(0, |bandwidth| bandwidth.bits() / 8),
     );
     list.reasons("settings.changed", "Changes of settings while running", changes.iter());
     list.push(
