@@ -19,17 +19,28 @@ pub const MAX_QUEUED: usize = 8 << 20;
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct Full;
 
+/// An exchange that is to be compared, and with whom it was.
+#[derive(Debug)]
+pub struct Handed {
+    /// What the shadow is there for.
+    pub role: Role,
+    /// The shadow, as its user calls it.
+    pub shadow: Arc<str>,
+    /// What was asked, and both answers.
+    pub exchange: Exchange,
+}
+
 /// The worker's end.
 #[derive(Debug)]
 pub struct Sender {
-    exchanges: SyncSender<(Role, Exchange, usize)>,
+    exchanges: SyncSender<(Handed, usize)>,
     queued: Arc<AtomicUsize>,
 }
 
 /// The other end.
 #[derive(Debug)]
 pub struct Exchanges {
-    exchanges: Receiver<(Role, Exchange, usize)>,
+    exchanges: Receiver<(Handed, usize)>,
     queued: Arc<AtomicUsize>,
 }
 
@@ -45,14 +56,14 @@ pub fn queue() -> (Sender, Exchanges) {
 }
 
 impl Sender {
-    /// Hands over an exchange with a shadow in its role.
+    /// Hands over an exchange.
     ///
     /// # Errors
     /// When it is lost, and to be counted.
-    pub fn send(&mut self, role: Role, exchange: Exchange) -> Result<(), Full> {
-        let len = memory(&exchange);
+    pub fn send(&mut self, handed: Handed) -> Result<(), Full> {
+        let len = memory(&handed.exchange);
         let fits = self.queued.fetch_add(len, Ordering::Relaxed) + len <= MAX_QUEUED;
-        let sent = fits && self.exchanges.try_send((role, exchange, len)).is_ok();
+        let sent = fits && self.exchanges.try_send((handed, len)).is_ok();
         if sent {
             return Ok(());
         }
@@ -66,10 +77,10 @@ impl Exchanges {
     ///
     /// # Errors
     /// `Timeout` when none came, `Disconnected` when none will.
-    pub fn next_within(&mut self, limit: Duration) -> Result<(Role, Exchange), RecvTimeoutError> {
-        let (role, exchange, len) = self.exchanges.recv_timeout(limit)?;
+    pub fn next_within(&mut self, limit: Duration) -> Result<Handed, RecvTimeoutError> {
+        let (handed, len) = self.exchanges.recv_timeout(limit)?;
         self.queued.fetch_sub(len, Ordering::Relaxed);
-        Ok((role, exchange))
+        Ok(handed)
     }
 }
 
@@ -103,8 +114,8 @@ mod tests {
 
     use super::*;
 
-    fn exchange(body: usize) -> Exchange {
-        Exchange {
+    fn handed(body: usize) -> Handed {
+        let exchange = Exchange {
             protocol: Protocol::Http1,
             client: "192.0.2.1:40000".parse().unwrap(),
             server: "192.0.2.2:80".parse().unwrap(),
@@ -118,13 +129,14 @@ mod tests {
             },
             production: Err(Unpaired::Closed),
             shadow: Err(Unpaired::Closed),
-        }
+        };
+        Handed { role: Role::Shadow, shadow: "10.0.0.9:80".into(), exchange }
     }
 
     #[test]
     fn what_does_not_fit_is_counted_and_makes_no_one_wait() {
         let (mut sender, mut exchanges) = queue();
-        let mut send = |body| sender.send(Role::Shadow, exchange(body));
+        let mut send = |body| sender.send(handed(body));
         for index in 0..9 {
             assert_eq!(send(1 << 20).is_ok(), index < 7, "{index}");
         }

@@ -10,7 +10,7 @@ use shadow_engine::books::Books;
 use shadow_engine::time::Instant;
 use shadow_engine::{Answered, Engine, Order, Quota, Want, wire};
 
-use crate::comparing;
+use crate::comparing::{self, Handed};
 use crate::kernel::{KernelError, RawSender};
 use crate::middleware::Asker;
 use crate::report::Mirrored;
@@ -78,7 +78,8 @@ impl Shadow {
 
     fn hand_over(&mut self, exchanges: &mut comparing::Sender) {
         while let Some(exchange) = self.engine.poll_exchange() {
-            match exchanges.send(self.role, exchange) {
+            let shadow = Arc::clone(&self.name);
+            match exchanges.send(Handed { role: self.role, shadow, exchange }) {
                 Ok(()) => self.compared += 1,
                 Err(comparing::Full) => self.queue_full += 1,
             }

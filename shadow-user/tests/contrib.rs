@@ -12,7 +12,7 @@ use shadow_engine::exchange::{
 use shadow_engine::time::Instant;
 use shadow_lab::contrib;
 use shadow_user::compare::Compared;
-use shadow_user::report::jsonl::{Wall, write};
+use shadow_user::report::jsonl::{Told, Wall, write};
 use shadow_user::report::{Exposition, Snapshot, metrics};
 
 fn response(status: Status) -> Response {
@@ -78,7 +78,10 @@ fn lines() -> Vec<Value> {
     let lines = exchanges.iter().map(|exchange| {
         let mut line = Vec::new();
         let wall = Wall::since(SystemTime::UNIX_EPOCH);
-        write(&mut line, wall, exchange, &comparison(), Some("4bf92f"), true).expect("a line");
+        let comparison = comparison();
+        let shadow = "10.0.0.9:80";
+        let told = Told { shadow, exchange, comparison: &comparison, id: Some("4bf92f") };
+        write(&mut line, wall, &told, true).expect("a line");
         serde_json::from_slice(&line).expect("JSON")
     });
     lines.collect()

@@ -21,7 +21,7 @@ use shadow_engine::exchange::Exchange;
 use shadow_engine::rules::Rules;
 use shadow_engine::time::Instant;
 
-use crate::comparing::Exchanges;
+use crate::comparing::{Exchanges, Handed};
 use crate::config::Config;
 use crate::kernel;
 use crate::report::jsonl::{self, Wall, Written};
@@ -197,14 +197,14 @@ impl Comparing {
             }
             let due = self.waiting.as_ref().and_then(Waiting::next_due).unwrap_or(next).min(next);
             match exchanges.next_within(due.since(now)) {
-                Ok((Role::Shadow, exchange)) => {
-                    let exchange = match &mut self.waiting {
-                        Some(waiting) => waiting.take(exchange, kernel::now()),
-                        None => Some(exchange),
+                Ok(handed @ Handed { role: Role::Shadow, .. }) => {
+                    let handed = match &mut self.waiting {
+                        Some(waiting) => waiting.take(handed, kernel::now()),
+                        None => Some(handed),
                     };
-                    self.take(exchange, wall, &mut line, &mut compared);
+                    self.take(handed, wall, &mut line, &mut compared);
                 }
-                Ok((Role::Baseline, exchange)) => {
+                Ok(Handed { role: Role::Baseline, exchange, .. }) => {
                     let waiting = self.waiting.as_mut();
                     let shadows = waiting.map(|waiting| waiting.release(&exchange, kernel::now()));
                     self.take_baseline(exchange, &mut compared);
@@ -229,23 +229,18 @@ impl Comparing {
 
     fn take(
         &mut self,
-        exchanges: impl IntoIterator<Item = Exchange>,
+        exchanges: impl IntoIterator<Item = Handed>,
         wall: Wall,
         line: &mut Vec<u8>,
         to: &mut Compared,
     ) {
-        for exchange in exchanges {
-            self.take_one(exchange, wall, line, to);
+        for handed in exchanges {
+            self.take_one(handed, wall, line, to);
         }
     }
 
-    fn take_one(
-        &mut self,
-        mut exchange: Exchange,
-        wall: Wall,
-        line: &mut Vec<u8>,
-        to: &mut Compared,
-    ) {
+    fn take_one(&mut self, handed: Handed, wall: Wall, line: &mut Vec<u8>, to: &mut Compared) {
+        let Handed { shadow, mut exchange, .. } = handed;
         if self.is_over() {
             to.stopped += 1;
             return;
@@ -262,9 +257,13 @@ impl Comparing {
         report.writer.offer(|| {
             line.clear();
             let id = self.rules.request_id(&exchange);
-            let written =
-                jsonl::write(line, wall, &exchange, &comparison, id.as_deref(), report.bodies);
-            if let Err(error) = written {
+            let told = jsonl::Told {
+                shadow: &shadow,
+                exchange: &exchange,
+                comparison: &comparison,
+                id: id.as_deref(),
+            };
+            if let Err(error) = jsonl::write(line, wall, &told, report.bodies) {
                 // Writing to memory does not fail, and every value of ours has its JSON.
                 debug_assert!(false, "{error}");
             }

@@ -6,7 +6,7 @@ use shadow_engine::exchange::Head;
 
 use super::*;
 use crate::cli::{Cli, Command};
-use crate::comparing;
+use crate::comparing::{self, Handed};
 use crate::report::fixture::{exchange, response};
 use crate::shadows::Role;
 use crate::web::example;
@@ -63,7 +63,8 @@ fn what_is_masked_leaves_the_thread_nowhere() {
     let head = format!("POST /a?token={TOKEN} HTTP/1.1\r\nCookie: {TOKEN}\r\n\r\n");
     sent.request.head = Head::Http1(head.into_bytes().into());
     let id = rules.request_id(&sent).expect("an id");
-    sender.send(Role::Shadow, sent).expect("room");
+    let shadow = "10.0.0.9:80".into();
+    sender.send(Handed { role: Role::Shadow, shadow, exchange: sent }).expect("room");
     drop(sender);
 
     let compared = thread.join();

@@ -9,7 +9,7 @@ use std::time::Duration;
 use shadow_engine::exchange::Exchange;
 use shadow_engine::time::Instant;
 
-use crate::comparing;
+use crate::comparing::{self, Handed};
 
 /// How long the baseline's may be behind the shadow's.
 const PATIENCE: Duration = Duration::from_secs(2);
@@ -34,7 +34,7 @@ enum Known {
     /// The baseline's exchange was compared.
     Compared,
     /// Shadows' exchanges that wait for it.
-    Waits(Vec<Exchange>),
+    Waits(Vec<Handed>),
 }
 
 /// Exchanges that wait, and requests that need not.
@@ -48,16 +48,16 @@ pub struct Waiting {
 
 impl Waiting {
     /// Takes a shadow's exchange; hands it back when it need not wait.
-    pub fn take(&mut self, exchange: Exchange, now: Instant) -> Option<Exchange> {
-        let octets = comparing::memory(&exchange);
-        let request = request(&exchange);
+    pub fn take(&mut self, handed: Handed, now: Instant) -> Option<Handed> {
+        let octets = comparing::memory(&handed.exchange);
+        let request = request(&handed.exchange);
         match self.known.entry(request) {
             Entry::Occupied(mut known) => match known.get_mut() {
-                Known::Compared => return Some(exchange),
-                Known::Waits(exchanges) => exchanges.push(exchange),
+                Known::Compared => return Some(handed),
+                Known::Waits(exchanges) => exchanges.push(handed),
             },
             Entry::Vacant(place) => {
-                place.insert(Known::Waits(vec![exchange]));
+                place.insert(Known::Waits(vec![handed]));
                 self.queue.push_back((now + PATIENCE, request));
             }
         }
@@ -66,7 +66,7 @@ impl Waiting {
     }
 
     /// The baseline's exchange was compared: those that have waited for it.
-    pub fn release(&mut self, baseline: &Exchange, now: Instant) -> Vec<Exchange> {
+    pub fn release(&mut self, baseline: &Exchange, now: Instant) -> Vec<Handed> {
         let request = request(baseline);
         match self.known.insert(request, Known::Compared) {
             Some(Known::Waits(exchanges)) => self.let_go(exchanges),
@@ -79,7 +79,7 @@ impl Waiting {
     }
 
     /// Those that have waited too long `now`, or for which there is no room.
-    pub fn pop_due(&mut self, now: Instant) -> Option<Vec<Exchange>> {
+    pub fn pop_due(&mut self, now: Instant) -> Option<Vec<Handed>> {
         let (deadline, request) = *self.queue.front()?;
         let is_crowded = self.queue.len() > MAX_REQUESTS || self.octets > MAX_WAITING;
         if now < deadline && !is_crowded {
@@ -98,8 +98,9 @@ impl Waiting {
         self.queue.front().map(|(deadline, _)| *deadline)
     }
 
-    fn let_go(&mut self, exchanges: Vec<Exchange>) -> Vec<Exchange> {
-        self.octets -= exchanges.iter().map(comparing::memory).sum::<usize>();
+    fn let_go(&mut self, exchanges: Vec<Handed>) -> Vec<Handed> {
+        self.octets -=
+            exchanges.iter().map(|handed| comparing::memory(&handed.exchange)).sum::<usize>();
         exchanges
     }
 }
@@ -110,10 +111,15 @@ mod tests {
 
     use super::*;
     use crate::report::fixture;
+    use crate::shadows::Role;
 
     fn of(number: u64) -> Exchange {
         let exchange = fixture::exchange("/", Err(Unpaired::Closed), Err(Unpaired::Closed));
         Exchange { number, ..exchange }
+    }
+
+    fn handed(number: u64) -> Handed {
+        Handed { role: Role::Shadow, shadow: "10.0.0.9:80".into(), exchange: of(number) }
     }
 
     const NOW: Instant = Instant::from_nanos(1 << 40);
@@ -121,24 +127,24 @@ mod tests {
     #[test]
     fn whichever_comes_first_the_shadows_is_judged_after_the_baselines() {
         let mut waiting = Waiting::default();
-        assert!(waiting.take(of(1), NOW).is_none());
-        assert!(waiting.take(of(1), NOW).is_none(), "another shadow's");
+        assert!(waiting.take(handed(1), NOW).is_none());
+        assert!(waiting.take(handed(1), NOW).is_none(), "another shadow's");
         assert_eq!(waiting.release(&of(1), NOW).len(), 2);
-        assert!(waiting.take(of(1), NOW).is_some(), "known by now");
+        assert!(waiting.take(handed(1), NOW).is_some(), "known by now");
         assert!(waiting.release(&of(2), NOW).is_empty());
-        assert!(waiting.take(of(2), NOW).is_some());
+        assert!(waiting.take(handed(2), NOW).is_some());
         assert_eq!(waiting.octets, 0);
     }
 
     #[test]
     fn who_waits_in_vain_waits_no_longer_than_told() {
         let mut waiting = Waiting::default();
-        assert!(waiting.take(of(1), NOW).is_none());
+        assert!(waiting.take(handed(1), NOW).is_none());
         assert_eq!(waiting.next_due(), Some(NOW + PATIENCE));
         assert!(waiting.pop_due(NOW).is_none());
         assert_eq!(waiting.pop_due(NOW + PATIENCE).map(|exchanges| exchanges.len()), Some(1));
         assert!(waiting.pop_due(NOW + PATIENCE).is_none());
-        assert!(waiting.take(of(1), NOW).is_none(), "forgotten");
+        assert!(waiting.take(handed(1), NOW).is_none(), "forgotten");
     }
 
     #[test]
@@ -146,7 +152,7 @@ mod tests {
         let mut waiting = Waiting::default();
         let mut left = 0;
         for number in 0..3 * MAX_REQUESTS as u64 {
-            assert!(waiting.take(of(number), NOW).is_none());
+            assert!(waiting.take(handed(number), NOW).is_none());
             while let Some(exchanges) = waiting.pop_due(NOW) {
                 left += exchanges.len();
             }

@@ -6,7 +6,7 @@ mod sink;
 mod writer;
 
 pub use pick::{Only, Pick, Share};
-pub use record::{ECS_VERSION, Wall, reply, write};
+pub use record::{ECS_VERSION, Told, Wall, reply, write};
 pub use sink::{Sink, Target};
 pub use writer::{Dropped, QUEUE_OCTETS, Reopen, Writer, Written};
 

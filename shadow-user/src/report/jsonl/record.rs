@@ -53,21 +53,30 @@ impl Wall {
     }
 }
 
-/// One line, without its end. `id` is the request's correlation id, where it has one.
+/// What a line tells.
+#[derive(Clone, Copy, Debug)]
+pub struct Told<'a> {
+    /// The shadow, as its user calls it.
+    pub shadow: &'a str,
+    /// What was asked, and both answers.
+    pub exchange: &'a Exchange,
+    /// What the answers compare to.
+    pub comparison: &'a Comparison,
+    /// The request's correlation id, where it has one.
+    pub id: Option<&'a str>,
+}
+
+/// One line, without its end.
 ///
 /// # Errors
 /// None that a `Vec` can cause; the serializer's signature has one.
 pub fn write(
     line: &mut Vec<u8>,
     wall: Wall,
-    exchange: &Exchange,
-    comparison: &Comparison,
-    id: Option<&str>,
+    told: &Told<'_>,
     bodies: bool,
 ) -> serde_json::Result<()> {
-    let mut record = Record::new(wall, exchange, comparison, bodies);
-    record.shadowtap.request = id.map(|id| RequestId { id });
-    serde_json::to_writer(line, &record)
+    serde_json::to_writer(line, &Record::new(wall, told, bodies))
 }
 
 #[derive(Debug, Serialize)]
@@ -171,8 +180,7 @@ struct Shadowtap<'a> {
     redis: Option<Redis<'a>>,
     #[serde(skip_serializing_if = "Option::is_none")]
     grpc: Option<Grpc>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    shadow: Option<Shadow<'a>>,
+    shadow: Shadow<'a>,
     diff: Diff<'a>,
 }
 
@@ -204,6 +212,13 @@ struct Grpc {
 
 #[derive(Debug, Serialize)]
 struct Shadow<'a> {
+    address: &'a str,
+    #[serde(flatten)]
+    answer: Option<ShadowAnswer<'a>>,
+}
+
+#[derive(Debug, Serialize)]
+struct ShadowAnswer<'a> {
     event: ShadowEvent,
     first_byte: u64,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -251,7 +266,8 @@ struct Values<'a> {
 }
 
 impl<'a> Record<'a> {
-    fn new(wall: Wall, exchange: &'a Exchange, comparison: &'a Comparison, bodies: bool) -> Self {
+    fn new(wall: Wall, told: &Told<'a>, bodies: bool) -> Self {
+        let Told { exchange, comparison, .. } = *told;
         let Exchange { protocol, request, production, shadow, .. } = exchange;
         let is_redis = *protocol == Protocol::Redis;
         let answered = production.as_ref().ok();
@@ -286,7 +302,7 @@ impl<'a> Record<'a> {
                 endpoint: &comparison.endpoint,
                 verdict: comparison.verdict.label(),
                 number: exchange.number,
-                request: None,
+                request: told.id.map(|id| RequestId { id }),
                 unpaired: Reasons::new(production.as_ref().err(), shadow.as_ref().err()),
                 duration_delta: delta(exchange),
                 first_byte: answered.map(first_byte),
@@ -295,7 +311,10 @@ impl<'a> Record<'a> {
                     reply: redis_reply(answered),
                 }),
                 grpc: answered.and_then(Grpc::new),
-                shadow: shadow.as_ref().ok().map(|response| Shadow::new(response, bodies)),
+                shadow: Shadow {
+                    address: told.shadow,
+                    answer: shadow.as_ref().ok().map(|answer| ShadowAnswer::new(answer, bodies)),
+                },
                 diff: Diff::new(comparison, bodies),
             },
         }
@@ -367,7 +386,7 @@ impl Grpc {
     }
 }
 
-impl<'a> Shadow<'a> {
+impl<'a> ShadowAnswer<'a> {
     fn new(response: &'a Response, bodies: bool) -> Self {
         Self {
             event: ShadowEvent { duration: nanos(response.duration()) },

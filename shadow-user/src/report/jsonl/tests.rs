@@ -13,7 +13,8 @@ use crate::report::fixture::{comparison, exchange, response};
 fn object(exchange: &Exchange, comparison: &Comparison, bodies: bool) -> Json {
     let wall = Wall::since(SystemTime::UNIX_EPOCH + Duration::from_secs(1_700_000_000));
     let mut line = Vec::new();
-    write(&mut line, wall, exchange, comparison, None, bodies).expect("a line");
+    let told = Told { shadow: "shadow.test:80", exchange, comparison, id: None };
+    write(&mut line, wall, &told, bodies).expect("a line");
     assert!(!line.contains(&b'\n'), "one object a line");
     serde_json::from_slice(&line).expect("JSON")
 }
@@ -53,6 +54,7 @@ fn a_line_has_the_schemas_names() {
                 "endpoint": "GET /items/{id}", "verdict": "body", "number": 3,
                 "duration_delta": 3_000_000, "first_byte": 2_000_000,
                 "shadow": {
+                    "address": "shadow.test:80",
                     "event": { "duration": 7_000_000 }, "first_byte": 3_500_000,
                     "http": { "response": { "status_code": 200, "body": { "bytes": 11 } } },
                 },
@@ -84,7 +86,7 @@ fn a_leg_without_an_answer_has_a_reason_and_no_figures() {
     let missing = exchange("/a", Ok(response(500, "", 1)), Err(Unpaired::Closed));
     let line = object(&missing, &comparison(Verdict::Missing, &[]), false);
     assert_eq!(line["shadowtap"]["unpaired"], json!({ "shadow": "closed" }));
-    assert_eq!(line["shadowtap"].get("shadow"), None);
+    assert_eq!(line["shadowtap"]["shadow"], json!({ "address": "shadow.test:80" }));
     assert_eq!(line["shadowtap"].get("duration_delta"), None);
     assert_eq!(line["event"]["outcome"], "failure");
     let lost = exchange("/a", Err(Unpaired::Lost), Ok(response(200, "", 1)));
