@@ -39,7 +39,7 @@ fn main() {
 /// A mirror with this many open flows that have had a request each.
 fn open(flows: u32) -> Mirror {
     let pool = Network::new(Ipv4Addr::new(10, 9, 0, 0).into(), 16).unwrap();
-    let mut mirror = Mirror::new(|config| config.source = Source::Pool(pool));
+    let mut mirror = Mirror::new(|config| config.source = Source::Pool(pool.into()));
     for index in 0..flows {
         mirror.request(index);
         mirror.now += Duration::from_micros(20);
@@ -87,7 +87,7 @@ fn timers_of_100_000_sessions(bencher: Bencher<'_, '_>) {
         .counter(ItemsCount::new(MANY))
         .with_inputs(|| {
             let pool = Network::new(Ipv4Addr::new(10, 9, 0, 0).into(), 16).unwrap();
-            let mut mirror = Mirror::new(|config| config.source = Source::Pool(pool));
+            let mut mirror = Mirror::new(|config| config.source = Source::Pool(pool.into()));
             mirror.shadow = Shadow::Silent;
             for index in 0..MANY {
                 mirror.request(index);

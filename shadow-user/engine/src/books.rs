@@ -3,6 +3,8 @@
 //! Plain numbers without IO. [`Books::check`] adds them up; `docs/accounting.md`
 //! explains every bucket to the reader of a summary.
 
+mod copies;
+
 use std::fmt;
 use std::marker::PhantomData;
 

@@ -30,4 +30,4 @@ pub use engine::{Engine, Question, QuestionId};
 pub use iss::Secret;
 pub use quota::Quota;
 pub use session::Answered;
-pub use sources::{Network, Source};
+pub use sources::{Hosts, Network, Source};

@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 use std::hash::BuildHasher;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
-use std::ops::RangeInclusive;
+use std::ops::{Range, RangeInclusive};
 
 /// Ports tried for a client of a pool before it is told that there is none.
 const POOL_ATTEMPTS: u16 = 64;
@@ -21,21 +21,82 @@ pub enum Source {
         /// Ports reserved for the mirror.
         ports: RangeInclusive<u16>,
     },
-    /// An otherwise unused network: each client's address always becomes the same one of it.
-    Pool(Network),
+    /// Of an otherwise unused network: each client's address always becomes the same one of it.
+    Pool(Hosts),
     /// The client's own address and port.
     Preserve,
 }
 
 impl Source {
+    /// One of so many shares that have nothing in common, counted from 0; none when there is too little
+    /// to share.
+    #[must_use]
+    pub fn share(&self, index: u16, of: u16) -> Option<Self> {
+        match self {
+            Self::Own { address, ports } => {
+                let (first, last) = (*ports.start(), *ports.end());
+                let part = part(u64::from(last.checked_sub(first)?) + 1, index, of)?;
+                // Within the range, which is of 16 bits.
+                let ports = first + part.start as u16..=first + (part.end - 1) as u16;
+                Some(Self::Own { address: *address, ports })
+            }
+            Self::Pool(hosts) => {
+                let part = part(hosts.count, index, of)?;
+                let (first, count) = (hosts.first + part.start, part.end - part.start);
+                Some(Self::Pool(Hosts { first, count, ..*hosts }))
+            }
+            Self::Preserve => (of == 1).then_some(Self::Preserve),
+        }
+    }
+
     /// Whether sessions may come from `local`.
     #[must_use]
     pub fn lends(&self, local: SocketAddr) -> bool {
         match self {
             Self::Own { address, ports } => local.ip() == *address && ports.contains(&local.port()),
-            Self::Pool(network) => network.contains(local.ip()),
+            Self::Pool(hosts) => hosts.contains(local.ip()),
             Self::Preserve => true,
         }
+    }
+}
+
+/// The places of a share of `count`; none when it would be empty.
+fn part(count: u64, index: u16, of: u16) -> Option<Range<u64>> {
+    let bound = |index: u16| {
+        let bound = u128::from(count) * u128::from(index) / u128::from(of.max(1));
+        u64::try_from(bound).unwrap_or(count)
+    };
+    let part = bound(index)..bound(index.saturating_add(1));
+    (index < of && !part.is_empty()).then_some(part)
+}
+
+/// Addresses of a network that follow one another.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct Hosts {
+    network: Network,
+    /// The place of the first of them.
+    first: u64,
+    /// How many; 1 at least.
+    count: u64,
+}
+
+impl Hosts {
+    /// Whether `address` is one of them.
+    #[must_use]
+    pub fn contains(&self, address: IpAddr) -> bool {
+        let place = self.network.place(address).and_then(|place| u64::try_from(place).ok());
+        place.is_some_and(|place| (self.first..self.first + self.count).contains(&place))
+    }
+
+    fn host(&self, hash: u64) -> IpAddr {
+        self.network.host(self.first + hash % self.count)
+    }
+}
+
+impl From<Network> for Hosts {
+    /// All of the network's that may become a client's.
+    fn from(network: Network) -> Self {
+        Self { network, first: 0, count: u64::try_from(network.hosts()).unwrap_or(u64::MAX) }
     }
 }
 
@@ -78,11 +139,17 @@ impl Network {
     /// Whether `address` may become a client's: neither the network's first nor its last.
     #[must_use]
     pub fn lends(&self, address: IpAddr) -> bool {
-        let place = match address {
+        self.place(address).is_some()
+    }
+
+    /// The place of an address that may become a client's.
+    fn place(&self, address: IpAddr) -> Option<u128> {
+        let host = match address {
             IpAddr::V4(v4) => u128::from(v4.to_bits() & self.hosts_v4()),
             IpAddr::V6(v6) => v6.to_bits() & self.hosts_v6(),
         };
-        self.contains(address) && (1..=self.hosts()).contains(&place)
+        let place = host.checked_sub(1).filter(|place| *place < self.hosts());
+        place.filter(|_| self.contains(address))
     }
 
     /// How many addresses there are for clients.
@@ -155,8 +222,8 @@ impl<S: BuildHasher> Sources<S> {
             Source::Own { address, .. } => {
                 self.free.pop_front().map(|port| SocketAddr::new(*address, port))
             }
-            Source::Pool(network) => {
-                let address = network.host(self.hash.hash_one(client.ip()));
+            Source::Pool(hosts) => {
+                let address = hosts.host(self.hash.hash_one(client.ip()));
                 // A client's own ports differ while they are open, so the first try is nearly always good.
                 let first = client.port().max(FIRST_POOL_PORT);
                 (0..POOL_ATTEMPTS)
@@ -199,7 +266,7 @@ mod tests {
 
     fn pool(network: &str, prefix: u8) -> (Sources<Hash>, Network) {
         let network = Network::new(network.parse().unwrap(), prefix).unwrap();
-        (Sources::new(Source::Pool(network), Hash::default()), network)
+        (Sources::new(Source::Pool(network.into()), Hash::default()), network)
     }
 
     #[test]
@@ -259,6 +326,47 @@ mod tests {
         }
         let wide = Network::new("fd00::".parse().unwrap(), 8).unwrap();
         assert!(wide.lends("fd00::1".parse().unwrap()) && !wide.lends("10.0.0.1".parse().unwrap()));
+    }
+
+    #[test]
+    fn shares_have_nothing_in_common_and_leave_nothing_out() {
+        let network = Network::new("10.9.0.0".parse().unwrap(), 28).unwrap();
+        let wide = Network::new("fd00:9::".parse().unwrap(), 16).unwrap();
+        let ports = own().source;
+        for of in [1, 2, 3] {
+            let shares = |source: &Source| -> Vec<_> {
+                (0..of).map(|index| source.share(index, of).unwrap()).collect()
+            };
+            let pools = shares(&Source::Pool(network.into()));
+            for host in network.iter_hosts().map(|host| SocketAddr::new(host, 80)) {
+                assert_eq!(pools.iter().filter(|pool| pool.lends(host)).count(), 1, "{host}");
+            }
+            let ranges = shares(&ports);
+            for port in 10..=12 {
+                let local = SocketAddr::new("10.0.0.5".parse().unwrap(), port);
+                assert_eq!(ranges.iter().filter(|range| range.lends(local)).count(), 1, "{port}");
+            }
+            for share in shares(&Source::Pool(wide.into())).into_iter().chain(pools) {
+                let mut sources = Sources::new(share.clone(), Hash::default());
+                for last in 0..=255 {
+                    let client = SocketAddr::new(Ipv4Addr::new(192, 0, 2, last).into(), 4_000);
+                    let local = sources.take(client, |_| false).unwrap();
+                    assert!(share.lends(local), "{local} of {share:?}");
+                }
+            }
+        }
+        assert_eq!(ports.share(0, 1), Some(ports.clone()));
+    }
+
+    #[test]
+    fn what_is_too_little_is_not_shared() {
+        let network = Network::new("10.9.0.0".parse().unwrap(), 30).unwrap();
+        let pool = Source::Pool(network.into());
+        assert!(pool.share(1, 2).is_some() && pool.share(2, 2).is_none());
+        assert!((0..3).any(|index| pool.share(index, 3).is_none()));
+        assert!((0..4).any(|index| own().source.share(index, 4).is_none()));
+        assert_eq!(Source::Preserve.share(0, 1), Some(Source::Preserve));
+        assert_eq!(Source::Preserve.share(0, 2), None);
     }
 
     #[test]

@@ -24,7 +24,7 @@ fn a_hundred_thousand_idle_flows_are_cheap() {
     const FLOWS: u32 = 100_000;
     let _alone = MEASURING.lock().unwrap_or_else(PoisonError::into_inner);
     let pool = Network::new(Ipv4Addr::new(10, 9, 0, 0).into(), 16).unwrap();
-    let mut mirror = Mirror::new(|config| config.source = Source::Pool(pool));
+    let mut mirror = Mirror::new(|config| config.source = Source::Pool(pool.into()));
     let before = HEAP.current_usage();
     for index in 0..FLOWS {
         mirror.request(index);
