@@ -75,7 +75,7 @@ pub struct MirrorArgs {
     #[serde(deserialize_with = "one_or_many")]
     pub port: Vec<Text>,
 
-    /// Server that gets the copy; may be repeated, then each gets one
+    /// Server that gets the copy; may be repeated, then each gets one (see --spread)
     #[arg(long, value_name = "HOST:PORT")]
     #[serde(deserialize_with = "one_or_many")]
     pub shadow: Vec<Text>,
@@ -84,6 +84,15 @@ pub struct MirrorArgs {
     /// production, too, a difference is noise
     #[arg(long, value_name = "HOST:PORT")]
     pub baseline: Option<Text>,
+
+    /// Mirror each connection by so many sessions with each shadow, from different addresses or ports;
+    /// the answers of the first are compared [default: 1]
+    #[arg(long, value_name = "COUNT")]
+    pub copies: Option<Text>,
+
+    /// Of several shadows, each client has one: the same in every run and on every host
+    #[arg(long, num_args = 0..=1, require_equals = true, default_missing_value = "true", value_name = "BOOL")]
+    pub spread: Option<Text>,
 
     /// Mirror this share of the clients, whole sessions of the same ones on every host
     /// [default: 100%]
@@ -95,7 +104,7 @@ pub struct MirrorArgs {
     #[arg(long, value_name = "WHAT")]
     pub sample_by: Option<Text>,
 
-    /// Choose others for the share: the same number, the same clients [default: 0]
+    /// Choose others for the share, and for each shadow: the same number, the same clients [default: 0]
     #[arg(long, value_name = "NUMBER")]
     pub seed: Option<Text>,
 

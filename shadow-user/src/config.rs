@@ -2,6 +2,7 @@
 //! at the host: that is `preflight`.
 
 mod choosing;
+mod copies;
 mod judge;
 mod report;
 mod rules;
@@ -51,6 +52,10 @@ pub struct Config {
     pub shadows: Vec<Setting<HostPort>>,
     /// The one that runs production's version.
     pub baseline: Option<Setting<HostPort>>,
+    /// Sessions of each flow with each shadow; 1 at least. The baseline has one.
+    pub copies: u16,
+    /// Whether each client has one of the shadows, and not all of them.
+    pub spread: bool,
     /// Which flows are mirrored.
     pub choosing: Choosing,
     /// How much each shadow is asked to take.
@@ -207,6 +212,15 @@ impl Config {
     pub fn destinations(&self) -> impl Iterator<Item = (Role, &Setting<HostPort>)> {
         let shadows = self.shadows.iter().map(|shadow| (Role::Shadow, shadow));
         shadows.chain(self.baseline.iter().map(|baseline| (Role::Baseline, baseline)))
+    }
+
+    /// How many of each flow a server gets.
+    #[must_use]
+    pub const fn copies_for(&self, role: Role) -> u16 {
+        match role {
+            Role::Shadow => self.copies,
+            Role::Baseline => 1,
+        }
     }
 
     /// The shadows as their user calls them.
@@ -427,13 +441,21 @@ impl Config {
         let report_memory = report.as_ref().map_or(0, |_| QUEUE_OCTETS as u64)
             + baseline.as_ref().map_or(0, |_| MAX_WAITING as u64)
             + filter_exec.as_ref().map_or(0, |_| MAX_QUEUED as u64);
-        let flow_memory = flow_memory(memory_limit, ring_size, compare, max_flows, report_memory)?;
+        let source_ports = given!("source-ports", source_ports, "16384-32767").parse(port_range)?;
+        let copies = copies::copies(given!("copies", copies, "1"), &source, &source_ports)?;
+        let spread = copies::spread(given!("spread", spread, "false"), &shadows)?;
+        let engines =
+            value::Engines { copies, shadows: shadows.len(), baseline: baseline.is_some() };
+        let flow_memory =
+            flow_memory(memory_limit, ring_size, compare, max_flows, report_memory, engines)?;
 
         Ok(Self {
             iface,
             port,
             shadows,
             baseline,
+            copies,
+            spread,
             choosing,
             rates,
             ramp,
@@ -460,7 +482,7 @@ impl Config {
             no_check: given!("no-check", no_check, "false").parse(boolean)?.value,
             source,
             pool_announce: pool_announce.value,
-            source_ports: given!("source-ports", source_ports, "16384-32767").parse(port_range)?,
+            source_ports,
             client_address,
             ring_size,
             gate_timeout: given!("gate-timeout", gate_timeout, "5s")

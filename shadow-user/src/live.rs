@@ -167,7 +167,7 @@ impl<'a> Moment<'a> {
              aborted {} | delivered {} of {} ({}/s) | requests {} of {} answered {} | lag p99 {}",
             now.duration().as_secs_f64(),
             now.phase.label(),
-            self.rate(|s| s.shadow.books.packets.captured),
+            self.rate(|s| s.captured().0.captured),
             now.lost(),
             books.flows.open(),
             books.flows.seen,
@@ -190,8 +190,8 @@ impl<'a> Moment<'a> {
         [
             [
                 "packets".into(),
-                format!("{}/s", self.rate(|s| s.shadow.books.packets.captured)),
-                format!("captured {}", books.packets.captured),
+                format!("{}/s", self.rate(|s| s.captured().0.captured)),
+                format!("captured {}", self.now.captured().0.captured),
                 format!("lag p50 {}", self.waited(0.5)),
                 format!("lag p99 {}", self.waited(0.99)),
             ],
@@ -278,10 +278,10 @@ mod tests {
     #[test]
     fn rates_are_of_the_time_between() {
         let (before, now) = (snapshot(2, 1000), snapshot(4, 1500));
-        assert_eq!(Moment::new(&now, Some(&before)).rate(|s| s.shadow.books.packets.captured), 250);
-        assert_eq!(Moment::new(&now, None).rate(|s| s.shadow.books.packets.captured), 375);
+        assert_eq!(Moment::new(&now, Some(&before)).rate(|s| s.captured().0.captured), 250);
+        assert_eq!(Moment::new(&now, None).rate(|s| s.captured().0.captured), 375);
         let empty = Snapshot::default();
-        assert_eq!(Moment::new(&now, Some(&empty)).rate(|s| s.shadow.books.packets.captured), 375);
+        assert_eq!(Moment::new(&now, Some(&empty)).rate(|s| s.captured().0.captured), 375);
         let line = Moment::new(&now, Some(&before)).line();
         assert!(line.starts_with("    4s capturing packets 250/s lost 0 | flows open 7 seen 7"));
     }

@@ -36,7 +36,7 @@ use crate::preflight::{self, Plan, Reached, Way};
 use crate::report::{Outcome, Snapshot, summary};
 use crate::services::{guard_rule, own_addresses, service_keys};
 use crate::setting::{Refusal, Setting};
-use crate::shadows::{Shadow, Shadows};
+use crate::shadows::{Shadow, Shadows, Spread, quota_of_copy};
 use crate::web::Token;
 use crate::web::access::Access;
 use crate::worker::{Ends, Published, Worker};
@@ -93,15 +93,27 @@ async fn mirror(config: &Config) -> anyhow::Result<()> {
     // One for all, so that a value has the same mask everywhere.
     let secret = secret()?;
     let rules = Arc::new(config.rules.clone().with_secret(secret));
+    let copies = |way: &Way| config.copies_for(way.role);
+    let engines: usize = plan.ways.iter().map(|way| usize::from(copies(way))).sum();
     let shadows = plan.ways.iter().map(|way| {
-        let config = EngineConfig {
-            rules: Arc::clone(&rules),
-            memory_limit: config.flow_memory / plan.ways.len(),
-            ..engine_config(config, way, secret)
-        };
-        Ok(Shadow::new(&way.setting.text, way.role, Engine::new(config))?)
+        let engines = (0..copies(way)).map(|copy| {
+            let rules = Arc::clone(&rules);
+            let memory_limit = config.flow_memory / engines;
+            let all = engine_config(config, way, secret);
+            Ok(Engine::new(EngineConfig {
+                rules,
+                memory_limit,
+                ..of_copy(all, copy, copies(way))?
+            }))
+        });
+        let engines = engines.collect::<anyhow::Result<_>>()?;
+        Ok(Shadow::new(&way.setting.text, way.role, engines)?)
     });
-    let shadows = Shadows::new(shadows.collect::<anyhow::Result<_>>()?);
+    let spread = config.spread.then_some(Spread {
+        seed: config.choosing.seed,
+        shadows: config.shadows.len().try_into().context("there are too many shadows")?,
+    });
+    let shadows = Shadows::new(shadows.collect::<anyhow::Result<_>>()?, spread);
     let published = Published::default();
     let (commands, receiver) = mpsc::channel();
     let (sender, exchanges) = comparing::queue();
@@ -248,7 +260,7 @@ fn engine_config(config: &Config, way: &Way, secret: Secret) -> EngineConfig {
             SourceMode::Own => {
                 Source::Own { address: way.route.source, ports: config.source_ports.value.clone() }
             }
-            SourceMode::Pool { network, .. } => Source::Pool(network),
+            SourceMode::Pool { network, .. } => Source::Pool(network.into()),
             SourceMode::Preserve => Source::Preserve,
         },
         client_address: match config.client_address {
@@ -286,6 +298,17 @@ fn engine_config(config: &Config, way: &Way, secret: Secret) -> EngineConfig {
     }
 }
 
+/// Of so many, each has sources of its own, and the first alone has its answers compared.
+fn of_copy(mut config: EngineConfig, copy: u16, of: u16) -> anyhow::Result<EngineConfig> {
+    let source = config.source.share(copy, of);
+    config.source = source.context("the sources are too few for so many copies")?;
+    config.quota = quota_of_copy(config.quota, of.into());
+    if copy != 0 {
+        config.exchanges.depth = Depth::Off;
+    }
+    Ok(config)
+}
+
 fn announce(config: &Config, plan: &Plan) {
     let join = |texts: Vec<&str>| texts.join(",");
     for way in &plan.ways {
@@ -296,6 +319,8 @@ fn announce(config: &Config, plan: &Plan) {
             role = way.role.label(),
             local = %way.route.source,
             source = config.source.text,
+            copies = config.copies_for(way.role),
+            spread = config.spread,
             sample = %config.choosing.selection.sample,
             via = join(plan.guards.iter().map(|guard| guard.name.as_str()).collect()),
             mtu = way.path_mtu,

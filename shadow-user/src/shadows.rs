@@ -1,23 +1,23 @@
-//! Where copies go: an engine and a socket for each shadow, all fed with the same packets.
+//! Where copies go: engines and a socket for each shadow, all fed with the same packets, or each with
+//! those of its own clients.
 //!
 //! Nothing is shared between them but the kernel, which copies production's answers once: whatever
 //! any of them wants of a flow.
 
-use std::net::SocketAddr;
-use std::sync::Arc;
+mod shadow;
+mod spread;
 
-use shadow_engine::books::Books;
+use std::net::{IpAddr, SocketAddr};
+
 use shadow_engine::time::Instant;
 use shadow_engine::{Answered, Engine, Order, Quota, Want, wire};
 
-use crate::comparing::{self, Handed};
-use crate::kernel::{KernelError, RawSender};
+use crate::comparing;
 use crate::middleware::Asker;
 use crate::report::Mirrored;
 
-/// Packets that are sent to one shadow before the rings get their turn: a ring that fills up loses a
-/// client's bytes for good, a packet of ours is only late.
-const SEND_BUDGET: usize = 512;
+pub use shadow::{Shadow, quota_of_copy};
+pub use spread::Spread;
 
 /// What a shadow is there for.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
@@ -40,143 +40,104 @@ impl Role {
     }
 }
 
-/// One shadow, and all that is mirrored to it.
-pub struct Shadow {
-    name: Arc<str>,
-    role: Role,
-    engine: Engine,
-    sender: RawSender,
-    /// Exchanges that were handed over.
-    compared: u64,
-    /// Exchanges for which there was no room.
-    queue_full: u64,
-}
-
 /// All shadows of a mirror, one at least.
 pub struct Shadows {
     shadows: Vec<Shadow>,
-}
-
-impl Shadow {
-    /// One that has got nothing yet; `name` is how its user calls it.
-    ///
-    /// # Errors
-    /// When the sockets are not to be had.
-    pub fn new(name: &str, role: Role, engine: Engine) -> Result<Self, KernelError> {
-        let sender = RawSender::new()?;
-        Ok(Self { name: name.into(), role, engine, sender, compared: 0, queue_full: 0 })
-    }
-
-    /// Sends a bounded number of packets; whether there are more.
-    fn transmit(&mut self, now: Instant) -> bool {
-        let Self { engine, sender, .. } = self;
-        let mut write = |buffer: &mut Vec<u8>| engine.poll_transmit(now, buffer);
-        let more = (0..SEND_BUDGET).all(|_| sender.push_with(&mut write));
-        sender.flush();
-        more
-    }
-
-    fn hand_over(&mut self, exchanges: &mut comparing::Sender) {
-        while let Some(exchange) = self.engine.poll_exchange() {
-            let shadow = Arc::clone(&self.name);
-            match exchanges.send(Handed { role: self.role, shadow, exchange }) {
-                Ok(()) => self.compared += 1,
-                Err(comparing::Full) => self.queue_full += 1,
-            }
-        }
-    }
-
-    fn mirrored(&self) -> Mirrored {
-        Mirrored {
-            to: Arc::clone(&self.name),
-            role: self.role,
-            books: self.engine.books().clone(),
-            sends: *self.sender.stats(),
-            sessions: self.engine.sessions(),
-            compared: self.compared,
-            queue_full: self.queue_full,
-            memory: self.engine.memory(),
-        }
-    }
+    /// Which of them gets a client, if not each.
+    spread: Option<Spread>,
 }
 
 impl Shadows {
     /// Those, the one under test first.
     #[must_use]
-    pub const fn new(shadows: Vec<Shadow>) -> Self {
-        Self { shadows }
+    pub const fn new(shadows: Vec<Shadow>, spread: Option<Spread>) -> Self {
+        Self { shadows, spread }
+    }
+
+    /// Those that get what goes between production and a client: all, or the client's own and the
+    /// baseline. What cannot be read is the first's to count.
+    fn of_client(
+        &mut self,
+        packet: &[u8],
+        client: fn((IpAddr, IpAddr)) -> IpAddr,
+    ) -> impl Iterator<Item = &mut Shadow> {
+        let own = self.spread.map(|spread| {
+            wire::addresses(packet).map_or(0, |addresses| spread.of(client(addresses)))
+        });
+        self.shadows.iter_mut().enumerate().filter_map(move |(place, shadow)| {
+            let gets = own.is_none_or(|own| own == place || shadow.role() == Role::Baseline);
+            gets.then_some(shadow)
+        })
     }
 
     /// Takes a packet that the tap copied.
     pub fn handle_capture(&mut self, packet: &[u8], captured_at: Instant, now: Instant) {
-        for shadow in &mut self.shadows {
-            shadow.engine.handle_capture(packet, captured_at, now);
+        for shadow in self.of_client(packet, |(source, _)| source) {
+            shadow.each(|engine| engine.handle_capture(packet, captured_at, now));
         }
     }
 
     /// Takes a packet that the guard copied. One that belongs to nobody is the first's to count.
     pub fn handle_reply(&mut self, packet: &[u8], captured_at: Instant, now: Instant) {
-        let to = match &*self.shadows {
-            [] | [_] => 0,
-            shadows => wire::ends_of_reply(packet)
-                .and_then(|(local, shadow)| {
-                    shadows.iter().position(|one| one.engine.awaits(local, shadow))
-                })
-                .unwrap_or(0),
+        let awaiting = match &*self.shadows {
+            [one] if one.copies() == 1 => None,
+            shadows => wire::ends_of_reply(packet).and_then(|(local, remote)| {
+                let engines = shadows.iter().map(|shadow| shadow.awaits(local, remote));
+                engines.enumerate().find_map(|(place, engine)| Some((place, engine?)))
+            }),
         };
+        let (to, engine) = awaiting.unwrap_or_default();
         if let Some(shadow) = self.shadows.get_mut(to) {
-            shadow.engine.handle_reply(packet, captured_at, now);
+            shadow.handle_reply(engine, packet, captured_at, now);
         }
     }
 
     /// Takes a packet that the tap's other half copied at egress.
     pub fn handle_response(&mut self, packet: &[u8], captured_at: Instant, now: Instant) {
-        for shadow in &mut self.shadows {
-            shadow.engine.handle_response(packet, captured_at, now);
+        for shadow in self.of_client(packet, |(_, destination)| destination) {
+            shadow.handle_response(packet, captured_at, now);
         }
     }
 
     /// The tap's ring has lost packets since the last call.
     pub fn note_capture_loss(&mut self, now: Instant) {
         for shadow in &mut self.shadows {
-            shadow.engine.note_capture_loss(now);
+            shadow.each(|engine| engine.note_capture_loss(now));
         }
     }
 
     /// Whether no session is begun from now on.
     pub fn set_paused(&mut self, paused: bool) {
         for shadow in &mut self.shadows {
-            shadow.engine.set_paused(paused);
+            shadow.each(|engine| engine.set_paused(paused));
         }
     }
 
     /// Resets the sessions of flows, of client and production, that `keep` does not name.
     pub fn shed(&mut self, mut keep: impl FnMut(SocketAddr, SocketAddr) -> bool, now: Instant) {
         for shadow in &mut self.shadows {
-            shadow.engine.shed(&mut keep, now);
+            shadow.each(|engine| engine.shed(&mut keep, now));
         }
     }
 
     /// How much each shadow is asked to take from now on.
     pub fn set_quota(&mut self, quota: Quota) {
         for shadow in &mut self.shadows {
-            shadow.engine.set_quota(quota);
+            shadow.set_quota(quota);
         }
     }
 
     /// Moves every flow on whose time has come.
     pub fn handle_timeout(&mut self, now: Instant) {
-        for Shadow { engine, .. } in &mut self.shadows {
-            if engine.poll_timeout().is_some_and(|due| due <= now) {
-                engine.handle_timeout(now);
-            }
+        for shadow in &mut self.shadows {
+            shadow.handle_timeout(now);
         }
     }
 
     /// When [`Self::handle_timeout`] is due.
     #[must_use]
     pub fn poll_timeout(&self) -> Option<Instant> {
-        self.shadows.iter().filter_map(|shadow| shadow.engine.poll_timeout()).min()
+        self.shadows.iter().filter_map(Shadow::poll_timeout).min()
     }
 
     /// Sends a bounded number of packets to each; whether there are more.
@@ -186,12 +147,12 @@ impl Shadows {
 
     /// What the kernel is to copy of a flow's answers from now on.
     pub fn poll_order(&mut self) -> Option<Order> {
-        let order = self.shadows.iter_mut().find_map(|shadow| shadow.engine.poll_order())?;
+        let order = self.shadows.iter_mut().find_map(Shadow::poll_order)?;
         if self.shadows.len() == 1 {
             return Some(order);
         }
         let Order { client, production, want } = order;
-        let wanted = self.shadows.iter().filter_map(|one| one.engine.wanted(client, production));
+        let wanted = self.shadows.iter().filter_map(|one| one.wanted(client, production));
         Some(Order { want: wanted.reduce(Want::or).unwrap_or(want), ..order })
     }
 
@@ -204,11 +165,10 @@ impl Shadows {
 
     /// Hands the program's answers to the engines, and their questions to it.
     pub fn ask(&mut self, asker: &mut Asker, now: Instant) {
-        let shadows = &mut self.shadows;
         asker.answers(|index, id, answered| {
-            shadows.get_mut(index).is_some_and(|shadow| shadow.engine.answer(id, answered, now))
+            self.engines().nth(index).is_some_and(|engine| engine.answer(id, answered, now))
         });
-        for (index, Shadow { engine, .. }) in shadows.iter_mut().enumerate() {
+        for (index, engine) in self.engines().enumerate() {
             while let Some(question) = engine.poll_question() {
                 let id = question.id;
                 if let Err(reason) = asker.ask(index, question) {
@@ -218,35 +178,53 @@ impl Shadows {
         }
     }
 
+    /// The engines of all, in an order that stays.
+    fn engines(&mut self) -> impl Iterator<Item = &mut Engine> {
+        self.shadows.iter_mut().flat_map(Shadow::engines)
+    }
+
     /// No more is captured: flows without a session end, the others deliver what they have.
     pub fn stop_capture(&mut self, now: Instant) {
         for shadow in &mut self.shadows {
-            shadow.engine.stop_capture(now);
+            shadow.each(|engine| engine.stop_capture(now));
         }
     }
 
     /// Whether no flow is open.
     #[must_use]
     pub fn is_drained(&self) -> bool {
-        self.shadows.iter().all(|shadow| shadow.engine.is_drained())
+        self.shadows.iter().all(Shadow::is_drained)
     }
 
     /// Resets whatever is still open; the last packets are to be sent after it.
     pub fn finish(&mut self, now: Instant) {
         for shadow in &mut self.shadows {
-            shadow.engine.finish(now);
+            shadow.each(|engine| engine.finish(now));
         }
     }
 
-    /// The books of each.
-    pub fn books(&self) -> impl Iterator<Item = &Books> {
-        self.shadows.iter().map(|shadow| shadow.engine.books())
+    /// Whether the engines have taken as many packets of clients as were `captured`, and of production as
+    /// were `answered`, if that counts.
+    #[must_use]
+    pub fn have_taken(&self, captured: u64, answered: Option<u64>) -> bool {
+        let is_all = |[packets, responses]: [u64; 2]| {
+            packets == captured && answered.is_none_or(|answered| responses == answered)
+        };
+        let (parts, wholes): (Vec<_>, Vec<_>) =
+            self.shadows.iter().partition(|shadow| self.is_part(shadow));
+        let sum = parts.into_iter().map(Shadow::taken).reduce(|a, b| [a[0] + b[0], a[1] + b[1]]);
+        sum.is_none_or(is_all) && wholes.into_iter().map(Shadow::taken).all(is_all)
+    }
+
+    /// Whether a shadow gets some of the clients alone.
+    fn is_part(&self, shadow: &Shadow) -> bool {
+        self.spread.is_some() && shadow.role() == Role::Shadow
     }
 
     /// What was mirrored so far: to the first, and to the others.
     #[must_use]
     pub fn mirrored(&self) -> (Mirrored, Vec<Mirrored>) {
-        let mut all = self.shadows.iter().map(Shadow::mirrored);
+        let mut all = self.shadows.iter().map(|shadow| shadow.mirrored(self.is_part(shadow)));
         (all.next().unwrap_or_default(), all.collect())
     }
 }

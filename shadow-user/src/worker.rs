@@ -11,7 +11,7 @@ use anyhow::Context as _;
 use arc_swap::ArcSwap;
 use humantime::format_duration;
 use shadow_common::{Address, FlowKey, FlowRule, RecordKind, ServiceKey, TapCounter};
-use shadow_engine::books::{Books, Tally};
+use shadow_engine::books::Tally;
 use shadow_engine::time::Instant;
 use shadow_engine::{Order, Want};
 use tokio::sync::oneshot;
@@ -494,10 +494,7 @@ impl Worker {
             let captured = self.counters.tap.get(TapCounter::Captured);
             let answered = answers(&self.counters);
             let all = seen(&self.counters) == before
-                && self.shadows.books().all(|Books { packets, responses, .. }| {
-                    packets.captured == captured
-                        && (!with_answers || responses.captured == answered)
-                });
+                && self.shadows.have_taken(captured, with_answers.then_some(answered));
             if all || now >= deadline {
                 return Ok(());
             }

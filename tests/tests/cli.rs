@@ -48,6 +48,17 @@ fn missing_and_malformed_flags() -> Result<()> {
     let bits = ["--max-bandwidth", "9MB/s"];
     refused(host, &[&good[..], &bits].concat(), &["--max-bandwidth 9MB/s", "as 100Mbit/s"])?;
     refused(host, &[&good[..], &["--ramp", "slowly"]].concat(), &["--ramp slowly", "as 20s"])?;
+    for (flags, words) in [
+        ("--copies 0", ["--copies 0", "1 to 100"]),
+        ("--copies 3 --source preserve", ["--copies 3", "--source preserve"]),
+        ("--copies 9 --source-ports 20000-20007", ["--copies 9", "has 8 ports"]),
+        ("--copies 9 --source pool=10.9.0.0/29", ["--copies 9", "has 6 addresses"]),
+        ("--copies 100 --memory-limit 256MiB", ["--memory-limit 256MiB", "100 copies"]),
+        ("--spread", ["--spread", "one shadow"]),
+    ] {
+        let args: Vec<_> = good.into_iter().chain(flags.split_whitespace()).collect();
+        refused(host, &args, &words)?;
+    }
     refused(host, &[&good[..], &["--no-such-flag"]].concat(), &["--no-such-flag"])
 }
 

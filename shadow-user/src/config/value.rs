@@ -130,6 +130,23 @@ pub(super) fn ring_size(text: &str) -> Parsed<u32> {
 /// What the process takes without a flow.
 const PROCESS_MEMORY: u64 = 16 << 20;
 
+/// What an engine takes without a flow, mostly for flows that have ended and whose stragglers may come.
+const ENGINE_MEMORY: u64 = 12 << 20;
+
+/// Who shares the memory for flows.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Engines {
+    pub copies: u16,
+    pub shadows: usize,
+    pub baseline: bool,
+}
+
+impl Engines {
+    const fn count(self) -> u64 {
+        self.copies as u64 * self.shadows as u64 + self.baseline as u64
+    }
+}
+
 /// Less would not hold a few flows with a full window.
 const FLOW_MEMORY_MIN: u64 = 4 << 20;
 
@@ -156,6 +173,7 @@ pub(super) fn flow_memory(
     compare: Compare,
     max_flows: usize,
     report: u64,
+    engines: Engines,
 ) -> Result<usize, Refusal> {
     let (large, count, comparing) = match compare {
         Compare::Off => (1, "two", 0),
@@ -167,18 +185,28 @@ pub(super) fn flow_memory(
     };
     let remembered = TRACKED_MEMORY * u64::from(tracked_flows(max_flows));
     let rings = large * u64::from(ring_size) + u64::from(replies_size(ring_size));
-    let taken = PROCESS_MEMORY + remembered + comparing + report + rings;
+    let more = ENGINE_MEMORY * (engines.count() - 1);
+    let taken = PROCESS_MEMORY + more + remembered + comparing + report + rings;
+    let least = FLOW_MEMORY_MIN * engines.count();
+    let (among, fewer) = match engines {
+        Engines { copies: 1, shadows: 1, baseline: false } => (String::new(), ""),
+        Engines { copies: 1, shadows, baseline } => {
+            (format!(" for {} servers", shadows + usize::from(baseline)), ", or fewer servers")
+        }
+        Engines { copies, .. } => (format!(" for {copies} copies"), ", or fewer copies"),
+    };
     limit
         .parse(|text| match size(text)?.checked_sub(taken) {
-            Some(left) if left >= FLOW_MEMORY_MIN => usize::try_from(left)
+            Some(left) if left >= least => usize::try_from(left)
                 .or_else(|_| wrong("is more than this host can address", "give less")),
             _ => wrong(
                 format!(
-                    "leaves too little besides the daemon and {count} rings of up to {ring_size} bytes"
+                    "leaves too little besides the daemon and {count} rings of up to {ring_size} bytes{among}"
                 ),
                 format!(
-                    "give {}MiB or more, or a smaller --ring-size",
-                    (taken + FLOW_MEMORY_MIN).div_ceil(1 << 20)
+                    "give {}MiB or more{} a smaller --ring-size{fewer}",
+                    (taken + least).div_ceil(1 << 20),
+                    if fewer.is_empty() { ", or" } else { "," }
                 ),
             ),
         })

@@ -33,7 +33,10 @@ impl Both {
     #[must_use]
     pub fn new(snapshot: &Snapshot, compared: Option<Arc<Compared>>) -> Self {
         let sessions = snapshot.mirrored().map(|mirrored| mirrored.sessions as u64).sum();
-        let open = [snapshot.shadow.books.flows.open(), sessions];
+        // Of a shadow that has its clients to itself, the others know nothing.
+        let spread = snapshot.others.iter().filter(|other| snapshot.shadow.spread && other.spread);
+        let clients = snapshot.shadow.clients + spread.map(|other| other.clients).sum::<u64>();
+        let open = [clients, sessions];
         let mut connections = [("", 0); 2];
         for (connection, (leg, count)) in connections.iter_mut().zip(LEGS.into_iter().zip(open)) {
             *connection = (label(leg), count);

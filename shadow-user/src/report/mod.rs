@@ -84,8 +84,9 @@ pub fn figures_of(shadow: &Mirrored) -> Vec<Figure> {
 }
 
 fn mirrored(list: &mut List, shadow: &Mirrored) {
-    let Mirrored { books, .. } = shadow;
+    let Mirrored { books, copies, .. } = shadow;
     flows(list, books);
+    list.level("flows.copies", "Sessions by which each connection is mirrored", *copies);
     bytes(list, books);
     requests(list, books);
     sent(list, shadow);
@@ -94,7 +95,7 @@ fn mirrored(list: &mut List, shadow: &Mirrored) {
 }
 
 fn packets(list: &mut List, snapshot: &Snapshot) {
-    let packets = &snapshot.shadow.books.packets;
+    let (packets, _) = snapshot.captured();
     let tap = |reasons: &'static [TapCounter]| {
         reasons.iter().map(|reason| (reason.label(), snapshot.kernel.tap.get(*reason)))
     };
@@ -235,8 +236,8 @@ fn replies_lost(snapshot: &Snapshot) -> impl Iterator<Item = (&'static str, u64)
 }
 
 fn responses(list: &mut List, snapshot: &Snapshot) {
-    let Snapshot { kernel, shadow, .. } = snapshot;
-    let responses = &shadow.books.responses;
+    let Snapshot { kernel, .. } = snapshot;
+    let (_, responses) = snapshot.captured();
     list.count(
         "responses.selected",
         "Packets of production that were wanted, captured or not",

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use shadow_common::{Counter as _, ResponseCounter, TapCounter};
-use shadow_engine::books::{Books, Imbalance, Tally};
+use shadow_engine::books::{Books, Imbalance, PacketBooks, ResponseBooks, Tally};
 use shadow_engine::time::Instant;
 
 use super::Lag;
@@ -82,8 +82,14 @@ pub struct Mirrored {
     pub to: Arc<str>,
     /// What it is there for.
     pub role: Role,
-    /// The engine's books.
+    /// By how many sessions each flow is mirrored.
+    pub copies: u64,
+    /// Whether it gets some of the clients alone, and other shadows the rest.
+    pub spread: bool,
+    /// The books, of all copies together.
     pub books: Books,
+    /// Open flows of clients, whatever the copies.
+    pub clients: u64,
     /// What became of the packets for the shadow.
     pub sends: SendStats,
     /// Open sessions with the shadow.
@@ -149,6 +155,19 @@ impl Snapshot {
         RESPONSES_LOST.iter().map(|reason| self.kernel.responses.get(*reason)).sum()
     }
 
+    /// What was captured, by all shadows that have their clients to themselves, or by each alike.
+    #[must_use]
+    pub fn captured(&self) -> (PacketBooks, ResponseBooks) {
+        let Books { mut packets, mut responses, .. } = self.shadow.books.clone();
+        if self.shadow.spread {
+            for other in self.others.iter().filter(|other| other.spread) {
+                packets += &other.books.packets;
+                responses += &other.books.responses;
+            }
+        }
+        (packets, responses)
+    }
+
     /// What was mirrored to each shadow.
     pub fn mirrored(&self) -> impl Iterator<Item = &Mirrored> {
         iter::once(&self.shadow).chain(&self.others)
@@ -165,6 +184,11 @@ impl Snapshot {
 
     fn check_one(&self, mirrored: &Mirrored) -> Result<(), Imbalance> {
         let Mirrored { books, sends, compared, queue_full, .. } = mirrored;
+        let (packets, responses) = if mirrored.spread {
+            self.captured()
+        } else {
+            (books.packets.clone(), books.responses.clone())
+        };
         let done = self.phase == Phase::Done;
         books.check(done)?;
         if !done {
@@ -175,12 +199,12 @@ impl Snapshot {
             (
                 "packets.selected = packets.captured + packets.lost.*",
                 self.selected(),
-                books.packets.captured + self.lost(),
+                packets.captured + self.lost(),
             ),
             (
                 "responses.selected = responses.captured + responses.lost.*",
                 self.kernel.responses.total(),
-                books.responses.captured + self.responses_lost(),
+                responses.captured + self.responses_lost(),
             ),
             (
                 "exchanges.seen = exchanges.compared + exchanges.shed.*",

@@ -269,6 +269,7 @@ fn compared() -> Compared {
 fn both_legs_are_in_the_metrics() {
     let mut snapshot = snapshot();
     snapshot.shadow.sessions = 5;
+    snapshot.shadow.clients = 11;
     let text = render(&snapshot, Some(compared()));
     let endpoint = "endpoint=\"GET /items/{id}\"";
     for line in [

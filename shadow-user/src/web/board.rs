@@ -123,7 +123,7 @@ fn mirror(snapshot: &Snapshot) -> Mirror {
     let books = &snapshot.shadow.books;
     let bytes = &books.bytes;
     Mirror {
-        packets: Packets { captured: books.packets.captured, lost: snapshot.lost() },
+        packets: Packets { captured: snapshot.captured().0.captured, lost: snapshot.lost() },
         flows: flows(books),
         requests: requests(books),
         bytes: Bytes {

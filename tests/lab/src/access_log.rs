@@ -36,6 +36,9 @@ pub struct Entry {
     /// The connection's other end.
     #[serde(default)]
     pub remote: String,
+    /// Its port.
+    #[serde(default)]
+    pub port: u16,
     /// The client by the PROXY protocol's header, empty without one.
     #[serde(default)]
     pub proxied: String,
@@ -190,6 +193,7 @@ mod tests {
             connection: 1,
             at: 0.0,
             remote: String::new(),
+            port: 0,
             proxied: String::new(),
             forwarded: String::new(),
             request_time: 0.0,

@@ -215,7 +215,7 @@ http {{
         '"uri":"$request_uri","status":$status,"request_length":$request_length,'
         '"response_length":$body_bytes_sent,"body_sha256":"$upstream_http_x_body_sha256",'
         '"completion":"$request_completion","connection":$connection,"at":$msec,"remote":"$remote_addr",'
-        '"proxied":"$proxy_protocol_addr","forwarded":"$http_x_forwarded_for",'
+        '"proxied":"$proxy_protocol_addr","forwarded":"$http_x_forwarded_for","port":$remote_port,'
         '"request_time":$request_time}}';
     access_log {prefix}/access.log lab;
     client_body_temp_path {prefix}/bodies;

@@ -46,6 +46,22 @@ pub(super) struct Ip<'a> {
     pub missing: usize,
 }
 
+/// From where and to where a packet goes, which begins at its IP header. Looks at nothing else.
+#[must_use]
+pub fn addresses(bytes: &[u8]) -> Option<(IpAddr, IpAddr)> {
+    match bytes.first()? >> 4 {
+        4 => {
+            let view = Ipv4Packet::new(bytes)?;
+            Some((view.get_source().into(), view.get_destination().into()))
+        }
+        6 => {
+            let view = Ipv6Packet::new(bytes)?;
+            Some((view.get_source().into(), view.get_destination().into()))
+        }
+        _ => None,
+    }
+}
+
 impl<'a> Ip<'a> {
     /// Reads a whole packet that begins at its IP header, with the checks of
     /// Linux's `ip_rcv_core` and `ip6_rcv_core`.

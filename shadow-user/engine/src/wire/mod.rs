@@ -15,6 +15,7 @@ mod segment;
 
 pub use emit::emit;
 pub use icmp::{IcmpError, IcmpReason};
+pub use ip::addresses;
 pub use parse::{Malformed, ends_of_reply};
 pub use segment::{Flags, Options, Packet, SackBlocks, Segment, Timestamps};
 
