@@ -63,7 +63,7 @@ fn a_million_flows_at_once() {
     let _alone = MEASURING.lock().unwrap_or_else(PoisonError::into_inner);
     let pool = Network::new(Ipv4Addr::new(10, 9, 0, 0).into(), 16).unwrap();
     let mut mirror = Mirror::new(|config| {
-        config.source = Source::Pool(pool);
+        config.source = Source::Pool(pool.into());
         config.max_flows = FLOWS as usize;
         config.memory_limit = 4 << 30;
     });
