@@ -199,6 +199,35 @@ fn check(books: &Books, expected: &[(&str, u64)]) -> Result<()> {
     Ok(())
 }
 
+#[test]
+fn each_shadow_asks_for_itself() -> Result<()> {
+    let stage = stage()?;
+    let other = Nginx::start_on_with_locations(&stage.lab.shadow, 8080, LOCATIONS)?;
+    let program = Program::example("both")?;
+    let second = stage.lab.shadow.at4(8080).to_string();
+    let flags = ["--shadow", &second, "--filter-exec", &program.path(), "--filter-timeout", "20s"];
+    let mirror = stage.mirror(Family::V4, &flags)?;
+    let mut connection = connect(&stage)?;
+    for number in 0..20 {
+        let path = if number % 2 == 0 { "/payments/1" } else { "/1k.bin" };
+        let request = Request::get(path).header("X-Request-Id", number.to_string());
+        ensure!(connection.exchange(&request)?.status == 200);
+    }
+    drop(connection);
+    let logs = [stage.shadow.log_of(10)?, other.log_of(10)?];
+    let ended = mirror.stop()?;
+    check_ended(&ended)?;
+    for log in logs {
+        let ids: Vec<_> = log.iter().map(|entry| entry.id.clone()).collect();
+        let odd = (0..10).map(|one| (2 * one + 1).to_string());
+        ensure!(ids == odd.collect::<Vec<_>>(), "{ids:?}");
+    }
+    let other = &ended.books.json()["other_shadows"][0]["requests"]["skipped"];
+    ensure!(other["filter_exec_dropped"] == 10, "{other}");
+    let dropped = ("requests.skipped.filter_exec_dropped", 10);
+    check(&ended.books, &[dropped, ("filter_exec.asked", 40), ("filter_exec.passed", 20)])
+}
+
 /// Waits until a counter has come so far.
 fn wait_for_count(mirror: &Mirror, name: &str, count: u64) -> Result<()> {
     wait_for(&format!("{name} to be {count}"), LONG, || {
