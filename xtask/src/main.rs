@@ -1,6 +1,6 @@
 //! Everything that is done with a checkout, as `cargo xtask <verb>`: one file per verb.
 //!
-//! Verbs: [`setup`], [`doctor`], [`build`], [`run`], [`demo`], [`soak`], [`bench`], [`mod@test`]. What they stand on: [`host`] (this
+//! Verbs: [`setup`], [`doctor`], [`build`], [`run`], [`demo`], [`soak`], [`mod@bench`], [`mod@test`]. What they stand on: [`host`] (this
 //! machine), [`toolchain`] and [`linker`] (what the eBPF crate is built with), [`packages`] (servers
 //! and clients that the tests use), [`bpffs`] (where guards are pinned), [`progress`] (how a long step is shown), [`tally`] (test results
 //! added up).
