@@ -66,7 +66,7 @@ pub struct Compared {
     pub differences: Differences,
     /// Requests and their times by leg.
     pub legs: Legs,
-    /// Exchanges that were left when the mirror had ended and [`LAST_EXCHANGES`] were over.
+    /// Exchanges that were left when the mirror had ended and five more seconds were over.
     pub stopped: u64,
     /// Exchanges that `--report-only` or `--report-sample` left out.
     pub left_out: u64,
@@ -306,8 +306,8 @@ impl Thread {
         Arc::clone(&self.seen)
     }
 
-    /// Waits until what was handed in is compared and reported, as far as that gets in
-    /// [`LAST_EXCHANGES`]; the last moment.
+    /// Waits until what was handed in is compared and reported, as far as that gets in five seconds;
+    /// the last moment.
     #[must_use]
     pub fn join(self) -> Arc<Compared> {
         let _ = self.end.set(kernel::now() + LAST_EXCHANGES);

@@ -72,7 +72,7 @@ impl Governor {
     /// What a second of `load` makes necessary.
     ///
     /// Each second of pressure halves the part of the sample that is left, from the second one on
-    /// sessions outside of it go as well. After [`CALM`] seconds without, it grows by [`STEP`] each second.
+    /// sessions outside of it go as well. After five seconds without, it grows by a twentieth of the whole each second.
     pub fn step(&mut self, load: Load) -> Option<Step> {
         self.pressed = if load == Load::Pressed { self.pressed.saturating_add(1) } else { 0 };
         self.calm = if load == Load::Calm { self.calm.saturating_add(1) } else { 0 };
