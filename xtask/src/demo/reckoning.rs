@@ -108,6 +108,8 @@ mod tests {
             r#"{{"version":"0.1.0","duration_seconds":20.0,"balanced":true,
             "packets":{{"selected":9,"captured":9,"used":9,"ignored":{{}},"lost":{{"ring_full":0}}}},
             "replies":{{"captured":5,"used":5,"ignored":{{}}}},
+            "responses":{{"selected":0,"captured":0,"used":0,"ignored":{{}},"lost":{{}}}},
+            "exchanges":{{"seen":0,"paired":0,"unpaired":{{}},"compared":0,"shed":{{}}}},
             "sent":{{"transmitted":8,"packets":8,"unsent":{{}}}},
             "flows":{{"seen":1,"mirrored":1,"skipped":{{}},"aborted":{{}},"open":0}},
             "bytes":{{"captured":80,"delivered":80,"open":0,"undelivered":{{}},"skipped":{{}}}},
