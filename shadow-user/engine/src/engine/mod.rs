@@ -2,7 +2,10 @@
 
 mod answer;
 mod ask;
+mod begin;
+mod capture;
 mod flow;
+mod reply;
 mod table;
 mod timers;
 
@@ -11,29 +14,23 @@ use std::net::SocketAddr;
 
 use crate::answers::{Order, Trailing};
 use crate::books::{Aborted, Books, FlowEnd, IgnoredPacket, IgnoredReply, Skipped};
-use crate::circuit::{Admission, Circuit};
-use crate::client::{self, Client, Offer};
+use crate::circuit::Circuit;
 use crate::config::EngineConfig;
 pub use crate::engine::ask::{Question, QuestionId};
-use crate::engine::flow::{Ended, Flow, Stage, Syn};
+use crate::engine::flow::{Ended, Flow, Stage};
 pub(crate) use crate::engine::flow::{FlowKey, SeededHash};
 use crate::engine::table::Table;
 use crate::engine::timers::{FlowId, Timers};
 use crate::exchange::Exchange;
-use crate::http::{Recognition, looks_like_request};
-use crate::iss::{Secret, iss};
+use crate::iss::Secret;
 use crate::quota::{Budget, Quota};
-use crate::session::{Opening, Session};
 use crate::sources::Sources;
 use crate::time::{Duration, Instant};
-use crate::wire::{self, Flags, IcmpError, Malformed, Packet, Segment};
+use crate::wire::{self, IcmpError, Malformed, Packet, Segment};
 
 /// How long a client may take for its handshake: Linux sends SYN for 67 s by default
 /// (`tcp_syn_retries` = 6 gives 127 s; the last waits are rarely lived through).
 const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(75);
-
-/// RSTs for connections that the mirror does not know, kept until they are sent.
-const MAX_RESETS: usize = 256;
 
 /// When memory but for this fraction is taken, exchanges are given up, before any session is.
 const COMPARING_SHARE: usize = 8;
@@ -52,7 +49,8 @@ const POOL_KEY: Secret = *b"shadowtap's pool";
 /// [`poll_transmit`](Self::poll_transmit) until it returns false, then
 /// `poll_timeout` anew; and [`poll_order`](Self::poll_order) and
 /// [`poll_exchange`](Self::poll_exchange) until they return `None`; where the rules ask a program,
-/// [`poll_question`](Self::poll_question) likewise, and [`answer`](Self::answer) when it has answered. To end: [`stop_capture`](Self::stop_capture), go on until
+/// [`poll_question`](Self::poll_question) likewise, and [`answer`](Self::answer) when it has
+/// answered. To end: [`stop_capture`](Self::stop_capture), go on until
 /// [`is_drained`](Self::is_drained), then [`finish`](Self::finish).
 ///
 /// `now` must never go backwards.
@@ -305,314 +303,6 @@ impl Engine {
         self.memory + self.trailing.memory()
     }
 
-    fn capture(
-        &mut self,
-        packet: &Packet<'_>,
-        captured_at: Instant,
-        now: Instant,
-    ) -> Option<IgnoredPacket> {
-        let key = FlowKey::of(packet);
-        let segment = &packet.segment;
-        let Some(id) = self.flows.find(&key) else {
-            return self.capture_unknown(key, segment, captured_at, now);
-        };
-        let flow = self.flows.get_mut(id)?;
-        flow.last_packet = now;
-        match &mut flow.stage {
-            Stage::Handshake(syn) => {
-                if segment.flags.syn {
-                    // A retry, or the client's next attempt with the same port.
-                    **syn = Syn::of(segment);
-                    return None;
-                }
-                if segment.flags.rst {
-                    self.skip(id, Skipped::Handshake, now);
-                    return None;
-                }
-                if !syn.is_completed_by(segment) {
-                    return Some(IgnoredPacket::OutOfWindow);
-                }
-                self.open(id, segment, captured_at, now);
-            }
-            Stage::Joining => {
-                if segment.flags.rst || segment.flags.fin || segment.flags.syn {
-                    self.skip(id, Skipped::Midstream, now);
-                    return if segment.flags.syn {
-                        self.capture_unknown(key, segment, captured_at, now)
-                    } else {
-                        None
-                    };
-                }
-                if looks_like_request(segment.payload) != Recognition::Yes {
-                    return None;
-                }
-                self.join(id, segment, captured_at, now);
-            }
-            Stage::Open(session) => {
-                if segment.flags.syn {
-                    flow.successor = Some(Box::new(Syn::of(segment)));
-                    return None;
-                }
-                if flow.successor.as_ref().is_some_and(|syn| {
-                    syn.isn + 1 == segment.seq
-                        && session.rcv_nxt() != segment.seq
-                        && syn.is_completed_by(segment)
-                }) {
-                    // Production has accepted the client's new connection, so the old one is gone.
-                    let successor = flow.successor.take();
-                    session.abort(Aborted::Superseded);
-                    self.advance(id, now);
-                    if let Some(syn) = successor {
-                        let id = self.insert(key, Stage::Handshake(syn), now);
-                        self.open(id, segment, captured_at, now);
-                        return self.capture_open(id, segment, captured_at, now);
-                    }
-                }
-            }
-        }
-        self.capture_open(id, segment, captured_at, now)
-    }
-
-    /// Hands a segment to the flow's session, if it has one by now.
-    fn capture_open(
-        &mut self,
-        id: FlowId,
-        segment: &Segment<'_>,
-        captured_at: Instant,
-        now: Instant,
-    ) -> Option<IgnoredPacket> {
-        let Self { flows, books, config, budget, .. } = self;
-        let Some(Flow { key, stage: Stage::Open(session), .. }) = flows.get_mut(id) else {
-            return Some(IgnoredPacket::FlowEnded);
-        };
-        if budget.is_to_be_asked(now) {
-            session.let_requests_be_left_out(config, key.client(), key.production());
-        }
-        let mut admit = || budget.ask(now);
-        let ignored = session.handle_capture(segment, captured_at, &mut admit, books);
-        self.advance(id, now);
-        ignored
-    }
-
-    fn capture_unknown(
-        &mut self,
-        key: FlowKey,
-        segment: &Segment<'_>,
-        captured_at: Instant,
-        now: Instant,
-    ) -> Option<IgnoredPacket> {
-        let opens = segment.flags.syn && !segment.flags.ack;
-        if opens {
-            self.ended.forget(&key);
-        } else if self.ended.touch(&key, now) {
-            return Some(IgnoredPacket::FlowEnded);
-        } else if segment.payload.is_empty() || segment.flags.syn || segment.flags.rst {
-            return Some(IgnoredPacket::NoFlow);
-        }
-        let stage =
-            if opens { Stage::Handshake(Box::new(Syn::of(segment))) } else { Stage::Joining };
-        let id = self.insert(key, stage, now);
-        if self.flows.len() > self.config.max_flows {
-            self.skip(id, Skipped::MaxFlows, now);
-            return None;
-        }
-        if !opens {
-            return self.capture_joining(id, segment, captured_at, now);
-        }
-        self.arm(id, now);
-        None
-    }
-
-    fn capture_joining(
-        &mut self,
-        id: FlowId,
-        segment: &Segment<'_>,
-        captured_at: Instant,
-        now: Instant,
-    ) -> Option<IgnoredPacket> {
-        if looks_like_request(segment.payload) == Recognition::Yes {
-            self.join(id, segment, captured_at, now);
-            return self.capture_open(id, segment, captured_at, now);
-        }
-        if segment.flags.fin {
-            self.skip(id, Skipped::Midstream, now);
-        } else {
-            self.arm(id, now);
-        }
-        None
-    }
-
-    fn reply(
-        &mut self,
-        packet: &Packet<'_>,
-        captured_at: Instant,
-        now: Instant,
-    ) -> Option<IgnoredReply> {
-        let Some(id) = self.session_at(packet.destination) else {
-            self.reset(packet);
-            return Some(IgnoredReply::NoSession);
-        };
-        let Self { flows, books, .. } = self;
-        if let Some(Flow { stage: Stage::Open(session), .. }) = flows.get_mut(id) {
-            session.handle_reply(&packet.segment, captured_at, now, books);
-        }
-        self.advance(id, now);
-        None
-    }
-
-    fn icmp(&mut self, error: &IcmpError, now: Instant) -> Option<IgnoredReply> {
-        let Some(id) = self.session_at(error.source) else { return Some(IgnoredReply::NoSession) };
-        if let Some(Flow { stage: Stage::Open(session), .. }) = self.flows.get_mut(id) {
-            session.handle_icmp(error, now);
-        }
-        self.advance(id, now);
-        None
-    }
-
-    fn session_at(&self, local: SocketAddr) -> Option<FlowId> {
-        self.flows.find_local(local)
-    }
-
-    /// RFC 9293, 3.10.7.1: "If the state is CLOSED ... An incoming segment not
-    /// containing a RST causes a RST to be sent in response."
-    ///
-    /// The kernel cannot do it, since the guard has taken the packet away; and a
-    /// shadow that still holds a connection of an earlier run has to learn that it is gone.
-    fn reset(&mut self, packet: &Packet<'_>) {
-        let segment = &packet.segment;
-        if segment.flags.rst || self.resets.len() >= MAX_RESETS || self.config.dry_run {
-            return;
-        }
-        // "If the ACK bit is off, sequence number zero is used ... If the ACK bit is on,
-        //  <SEQ=SEG.ACK><CTL=RST>"
-        let reset = if segment.flags.ack {
-            Segment {
-                seq: segment.ack,
-                flags: Flags { rst: true, ..Flags::default() },
-                ..Segment::default()
-            }
-        } else {
-            Segment {
-                ack: segment.seq + segment.len(),
-                flags: Flags { rst: true, ack: true, ..Flags::default() },
-                ..Segment::default()
-            }
-        };
-        self.resets.push_back((packet.destination, reset));
-    }
-
-    /// Begins the session of a flow whose handshake `segment` completes.
-    fn open(&mut self, id: FlowId, segment: &Segment<'_>, captured_at: Instant, now: Instant) {
-        let Some(Flow { key, stage: Stage::Handshake(syn), .. }) = self.flows.get_mut(id) else {
-            return;
-        };
-        let opening = Opening {
-            first: syn.isn + 1,
-            ack: segment.ack,
-            captured_at,
-            client: key.client(),
-            production: key.production(),
-        };
-        let (offer, isn) = (syn.offer, syn.isn);
-        let data = std::mem::take(&mut syn.data);
-        self.begin(id, &opening, offer, now);
-        if !data.is_empty() {
-            // Fast Open: whatever of it production did not take, the client sends again.
-            let segment = Segment { seq: isn + 1, payload: &data, ..*segment };
-            let segment = Segment { flags: Flags { ack: true, ..Flags::default() }, ..segment };
-            self.capture_open(id, &segment, captured_at, now);
-        }
-    }
-
-    /// Begins the session of a flow that was open before the mirror, at a request.
-    fn join(&mut self, id: FlowId, segment: &Segment<'_>, captured_at: Instant, now: Instant) {
-        let Some(key) = self.flows.get_mut(id).map(|flow| flow.key) else { return };
-        let opening = Opening {
-            first: segment.seq,
-            ack: segment.ack,
-            captured_at,
-            client: key.client(),
-            production: key.production(),
-        };
-        let headers = if self.config.shadow.is_ipv4() { 40 } else { 60 };
-        let offer = Offer {
-            mss: self.config.path_mtu.saturating_sub(headers),
-            window_scale: Some(7),
-            sack_permitted: true,
-            timestamps: segment.options.timestamps.is_some(),
-        };
-        self.begin(id, &opening, offer, now);
-    }
-
-    fn begin(&mut self, id: FlowId, opening: &Opening, offer: Offer, now: Instant) {
-        if self.paused {
-            return self.skip(id, Skipped::Paused, now);
-        }
-        if self.memory >= self.config.memory_limit {
-            return self.skip(id, Skipped::Memory, now);
-        }
-        // Before anything that copies of a flow may find otherwise, each for itself.
-        if let Err(reason) = self.budget.begin(now) {
-            return self.skip(id, reason, now);
-        }
-        let mut probe = false;
-        let client = if self.config.dry_run {
-            None
-        } else {
-            // Closes by itself after a time; the books shall know.
-            let admission = self.circuit.admits(now);
-            self.books.circuit.open = self.circuit.is_open();
-            if admission == Admission::Refused {
-                return self.skip(id, Skipped::CircuitOpen, now);
-            }
-            probe = admission == Admission::Probe;
-            let flows = &self.flows;
-            let Some(local) =
-                self.sources.take(opening.client, |local| flows.find_local(local).is_some())
-            else {
-                self.end_probe(probe, now);
-                return self.skip(id, Skipped::NoPort, now);
-            };
-            if local.is_ipv4() != self.config.shadow.is_ipv4() {
-                self.end_probe(probe, now);
-                self.sources.give(local);
-                return self.skip(id, Skipped::AddressFamily, now);
-            }
-            Some(self.client(local, offer, now))
-        };
-        let session = Session::new(opening, client, &self.config, now);
-        if let Some(flow) = self.flows.get_mut(id) {
-            flow.stage = Stage::Open(Box::new(session));
-            flow.probe = probe;
-        }
-        self.flows.list_local(id);
-        self.expect_answers(id, now);
-        self.advance(id, now);
-    }
-
-    /// A probe was not begun after all.
-    fn end_probe(&mut self, probe: bool, now: Instant) {
-        if probe {
-            self.circuit.probe_ended(now);
-        }
-    }
-
-    fn client(&self, local: SocketAddr, offer: Offer, now: Instant) -> Client {
-        let shadow = self.config.shadow;
-        let config = client::Config {
-            path_mtu: self.config.path_mtu,
-            user_timeout: self.config.user_timeout,
-            zero_window_timeout: self.config.user_timeout * 4,
-            ..client::Config::new(
-                local,
-                shadow,
-                iss(&self.config.secret, local, shadow, now),
-                offer,
-            )
-        };
-        Client::connect(config, now)
-    }
-
     /// Moves a flow on, files it when it has ended, and sees to its timer and its memory.
     fn advance(&mut self, id: FlowId, now: Instant) {
         self.give_up_asking(id, now);
@@ -753,27 +443,5 @@ impl Engine {
             flow.armed = deadline;
             self.timers.add(deadline, id);
         }
-    }
-}
-
-impl Syn {
-    fn of(segment: &Segment<'_>) -> Self {
-        Self {
-            isn: segment.seq,
-            offer: Offer {
-                mss: segment.options.mss.unwrap_or(536),
-                window_scale: segment.options.window_scale,
-                sack_permitted: segment.options.sack_permitted,
-                timestamps: segment.options.timestamps.is_some(),
-            },
-            data: segment.payload.into(),
-        }
-    }
-
-    /// Whether a segment shows that the client has production's SYN.
-    fn is_completed_by(&self, segment: &Segment<'_>) -> bool {
-        // Beyond the largest window (RFC 7323, 2.3) it belongs to another incarnation.
-        let ahead = segment.seq.distance(self.isn + 1);
-        segment.flags.ack && (0..1 << 30).contains(&ahead)
     }
 }
