@@ -217,6 +217,28 @@ impl Ended {
     }
 }
 
+impl Syn {
+    pub(super) fn of(segment: &Segment<'_>) -> Self {
+        Self {
+            isn: segment.seq,
+            offer: Offer {
+                mss: segment.options.mss.unwrap_or(536),
+                window_scale: segment.options.window_scale,
+                sack_permitted: segment.options.sack_permitted,
+                timestamps: segment.options.timestamps.is_some(),
+            },
+            data: segment.payload.into(),
+        }
+    }
+
+    /// Whether a segment shows that the client has production's SYN.
+    pub(super) fn is_completed_by(&self, segment: &Segment<'_>) -> bool {
+        // Beyond the largest window (RFC 7323, 2.3) it belongs to another incarnation.
+        let ahead = segment.seq.distance(self.isn + 1);
+        segment.flags.ack && (0..1 << 30).contains(&ahead)
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -260,27 +282,5 @@ mod tests {
             ended.insert(key(index), at(1_000));
         }
         assert!(ended.last_packet.len() < MAX_ENDED);
-    }
-}
-
-impl Syn {
-    pub(super) fn of(segment: &Segment<'_>) -> Self {
-        Self {
-            isn: segment.seq,
-            offer: Offer {
-                mss: segment.options.mss.unwrap_or(536),
-                window_scale: segment.options.window_scale,
-                sack_permitted: segment.options.sack_permitted,
-                timestamps: segment.options.timestamps.is_some(),
-            },
-            data: segment.payload.into(),
-        }
-    }
-
-    /// Whether a segment shows that the client has production's SYN.
-    pub(super) fn is_completed_by(&self, segment: &Segment<'_>) -> bool {
-        // Beyond the largest window (RFC 7323, 2.3) it belongs to another incarnation.
-        let ahead = segment.seq.distance(self.isn + 1);
-        segment.flags.ack && (0..1 << 30).contains(&ahead)
     }
 }
