@@ -528,6 +528,6 @@ fn a_check_beside_a_running_mirror_does_not_disturb_it() -> Result<()> {
     let ended = mirror.stop()?;
     check_ended(&ended)?;
     shadow_tests::check_lossless(&ended.books, report.completed.len())?;
-    ensure!(second.errors().is_empty());
+    ensure!(second.errors().is_empty(), "{}", second.errors());
     Ok(())
 }

@@ -79,7 +79,8 @@ fn several_daemons_on_one_interface_do_not_disturb_each_other() -> Result<()> {
     ensure!(show.lines().count() == 2 && show.contains("own 2000-2999"), "{show}");
     ensure!(stage.guard(&["remove", "--iface", "lo"])? == "no guard is pinned\n");
     stage.guard(&["remove", "--iface", "eth0"])?;
-    ensure!(attached(&lab.production)? == 0 && production2.errors().is_empty());
+    ensure!(attached(&lab.production)? == 0);
+    ensure!(production2.errors().is_empty(), "{}", production2.errors());
     Ok(())
 }
 

@@ -14,6 +14,7 @@ use crate::digest::DigestServer;
 use crate::host::Host;
 use crate::process::Process;
 use crate::wait::{wait_for, wait_until};
+use rustix::process::{Resource, getrlimit};
 
 /// Files below the root: name, window of [`content`](crate::content()).
 pub(crate) const FILES: [(&str, usize, usize); 3] =
@@ -203,13 +204,17 @@ impl Drop for Nginx {
 
 fn configuration(prefix: &Path, port: u16, listen: &str, http: &str, locations: &str) -> String {
     let prefix = prefix.display();
+    // What may be opened anyway, lest nginx complains; no more than ten thousand clients need.
+    let files = getrlimit(Resource::Nofile).maximum.unwrap_or(1 << 20).min(1 << 20);
+    let connections = files.min(32_768);
     format!(
         r#"user root;
 daemon off;
 worker_processes 2;
 pid {prefix}/nginx.pid;
 error_log {prefix}/error.log warn;
-events {{ worker_connections 32768; }}
+worker_rlimit_nofile {files};
+events {{ worker_connections {connections}; }}
 http {{
     log_format lab escape=json '{{"id":"$http_x_request_id","method":"$request_method",'
         '"uri":"$request_uri","status":$status,"request_length":$request_length,'
