@@ -85,6 +85,8 @@ pub(crate) struct GatePolicy {
 #[derive(Debug)]
 pub(crate) struct Gate {
     marks: VecDeque<Mark>,
+    /// How many of them are [`Need::Answer`].
+    counting: usize,
     /// Capture time and session time of the session's beginning.
     origin: (Instant, Instant),
     /// How much later than its captured time the present turn began.
@@ -120,6 +122,7 @@ impl Gate {
     pub(crate) fn new(captured_at: Instant, now: Instant) -> Self {
         Self {
             marks: VecDeque::new(),
+            counting: 0,
             origin: (captured_at, now),
             shift: Duration::ZERO,
             released: 0,
@@ -149,7 +152,7 @@ impl Gate {
             last.until = until;
             return;
         }
-        self.marks.push_back(Mark { until, captured_at, need, close: None });
+        self.queue(Mark { until, captured_at, need, close: None });
     }
 
     /// Queues the end of the stream at offset `until`.
@@ -160,12 +163,17 @@ impl Gate {
         need: Need,
         captured_at: Instant,
     ) {
-        self.marks.push_back(Mark { until, captured_at, need, close: Some(close) });
+        self.queue(Mark { until, captured_at, need, close: Some(close) });
+    }
+
+    fn queue(&mut self, mark: Mark) {
+        self.counting += usize::from(matches!(mark.need, Need::Answer { .. }));
+        self.marks.push_back(mark);
     }
 
     /// Whether a stretch waits that is released by how much was answered.
-    pub(crate) fn counts_octets(&self) -> bool {
-        self.marks.iter().any(|mark| matches!(mark.need, Need::Answer { .. }))
+    pub(crate) const fn counts_octets(&self) -> bool {
+        self.counting != 0
     }
 
     /// What is known by now of production's answers, and of those that the shadow has to give.
@@ -296,6 +304,7 @@ impl Gate {
             self.heads_before = self.answers.heads;
             if let Need::Answer { production } = mark.need {
                 self.production_before = production;
+                self.counting -= 1;
             }
             self.released = mark.until;
             self.close = self.close.or(mark.close);
