@@ -8,6 +8,7 @@ use ipnet::IpNet;
 use shadow_common::{ChoiceRule, MAX_CLIENTS, place};
 
 use crate::services::address;
+use crate::setting::{Wrong, decimal, wrong};
 
 /// What a user may choose by.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
@@ -68,13 +69,6 @@ impl Places {
 #[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
 pub struct Sample(u32);
 
-/// What is wrong with a value, and what to give instead.
-pub type Wrong = (String, String);
-
-fn wrong<T>(what: impl Into<String>, remedy: impl Into<String>) -> Result<T, Wrong> {
-    Err((what.into(), remedy.into()))
-}
-
 impl Sample {
     /// All.
     pub const WHOLE: Self = Self(1_000_000_000);
@@ -89,11 +83,9 @@ impl Sample {
     pub fn parse(text: &str) -> Result<Self, Wrong> {
         let remedy = "give more than 0% and up to 100%, as 10% or 0.01%";
         let Some(number) = text.strip_suffix('%') else { return wrong("is no percentage", remedy) };
-        let (whole, part) = number.trim().split_once('.').unwrap_or((number.trim(), "0"));
-        let is_number = |text: &str| !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit());
-        if !is_number(whole) || !is_number(part) {
+        let Some((whole, part)) = decimal(number.trim()) else {
             return wrong("is no percentage", remedy);
-        }
+        };
         if part.len() > Self::DECIMALS {
             let finest = format!("give at most {} decimals", Self::DECIMALS);
             return wrong("is finer than samples are", finest);

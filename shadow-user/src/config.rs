@@ -27,7 +27,7 @@ use crate::ctl::Place;
 use crate::middleware::MAX_QUEUED;
 use crate::rates::{Bandwidth, Rate, Rates};
 use crate::report::jsonl::QUEUE_OCTETS;
-use crate::setting::{Origin, Refusal, Setting, Text};
+use crate::setting::{Origin, Parsed, Refusal, Setting, Text, wrong};
 use crate::shadows::Role;
 use crate::web::board::Run;
 
@@ -37,8 +37,8 @@ pub use report::Report;
 pub use value::{replies_size, tracked_flows};
 
 use value::{
-    Parsed, boolean, choice, duration, flow_memory, host_port, interface_name, listen, max_flows,
-    place, port_range, positive_duration, ring_size, service, source_mode, wrong,
+    boolean, choice, duration, flow_memory, host_port, interface_name, listen, max_flows, place,
+    port_range, positive_duration, ring_size, service, source_mode,
 };
 
 /// What `mirror` shall do, each value well formed and in bounds.

@@ -5,7 +5,7 @@ use std::num::NonZeroU64;
 
 use shadow_engine::Quota;
 
-use crate::choice::Wrong;
+use crate::setting::{Wrong, decimal, wrong};
 
 /// Bounds toward each shadow; none where nothing is given.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
@@ -32,10 +32,6 @@ const LEAST_BANDWIDTH: u64 = 64_000;
 /// By powers of 1,000, as tc(8) has them.
 const UNITS: [(&str, u64); 4] =
     [("Gbit/s", 1_000_000_000), ("Mbit/s", 1_000_000), ("kbit/s", 1_000), ("bit/s", 1)];
-
-fn wrong<T>(what: impl Into<String>, remedy: impl Into<String>) -> Result<T, Wrong> {
-    Err((what.into(), remedy.into()))
-}
 
 impl Rates {
     /// The same for an engine.
@@ -98,11 +94,9 @@ impl Bandwidth {
             end.eq_ignore_ascii_case(unit).then_some((number.trim(), *factor))
         });
         let Some((number, factor)) = unit else { return wrong("has no unit of bits", remedy) };
-        let (whole, part) = number.split_once('.').unwrap_or((number, "0"));
-        let is_number = |text: &str| !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit());
-        if !is_number(whole) || !is_number(part) || part.len() > 9 {
+        let Some((whole, part)) = decimal(number).filter(|(_, part)| part.len() <= 9) else {
             return wrong("is no number of bits per second", remedy);
-        }
+        };
         // Nine digits: exact for the largest unit.
         let billionths = format!("{part:0<9}").parse::<u64>().unwrap_or_default();
         let part = billionths * factor / 1_000_000_000;

@@ -31,6 +31,24 @@ impl Refusal {
     }
 }
 
+/// What is wrong with a value, and what to give instead.
+pub type Wrong = (String, String);
+
+/// What a text means; or what is wrong with it.
+pub type Parsed<T> = Result<T, Wrong>;
+
+/// A text means nothing.
+pub fn wrong<T>(what: impl Into<String>, remedy: impl Into<String>) -> Parsed<T> {
+    Err((what.into(), remedy.into()))
+}
+
+/// The digits before and behind a number's point, as of 12.5; `0` behind it where there is none.
+pub fn decimal(number: &str) -> Option<(&str, &str)> {
+    let (whole, part) = number.split_once('.').unwrap_or((number, "0"));
+    let is_number = |text: &str| !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit());
+    (is_number(whole) && is_number(part)).then_some((whole, part))
+}
+
 /// Where a value came from.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub enum Origin {
@@ -62,10 +80,7 @@ impl<T> Setting<T> {
     }
 
     /// The same setting with a parsed value; `parse` says what is wrong and what to do.
-    pub fn parse<U>(
-        self,
-        parse: impl FnOnce(&str) -> Result<U, (String, String)>,
-    ) -> Result<Setting<U>, Refusal> {
+    pub fn parse<U>(self, parse: impl FnOnce(&str) -> Parsed<U>) -> Result<Setting<U>, Refusal> {
         match parse(&self.text) {
             Ok(value) => {
                 Ok(Setting { name: self.name, text: self.text, origin: self.origin, value })

@@ -16,7 +16,7 @@ use shadow_engine::time::Instant;
 use shadow_engine::{Order, Want};
 use tokio::sync::oneshot;
 
-use crate::choice::{Places, Sample, Selection, Wrong};
+use crate::choice::{Places, Sample, Selection};
 use crate::comparing;
 use crate::ctl::settings::{Change, Name, Settings};
 use crate::kernel::{self, KernelCounters, KernelError, Pinning, Programs, Rings};
@@ -26,6 +26,7 @@ use crate::pressure::{Beyond, Eased, Step};
 use crate::ramp::Ramp;
 use crate::report::{Lag, Phase, Snapshot, answers};
 use crate::services::address;
+use crate::setting::Wrong;
 use crate::shadows::Shadows;
 
 /// The last snapshot, for whoever wants to look.

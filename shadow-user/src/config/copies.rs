@@ -2,9 +2,9 @@
 
 use std::ops::RangeInclusive;
 
-use super::value::{Parsed, boolean, wrong};
+use super::value::boolean;
 use super::{HostPort, SourceMode};
-use crate::setting::{Refusal, Setting};
+use crate::setting::{Parsed, Refusal, Setting, wrong};
 
 /// The most copies: each takes memory and time as a shadow more does.
 const MOST: u16 = 100;

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use shadow_engine::compare::{FailOn, Ignore, Route, RuleError, Rules, Slower, Thresholds};
 
 use crate::cli::Compare;
-use crate::setting::{Refusal, Setting};
+use crate::setting::{Refusal, Setting, Wrong};
 
 /// What a setting is refused with that needs a comparison.
 pub(super) const NOTHING: (&str, &str) =
@@ -89,6 +89,6 @@ impl Judge {
 }
 
 /// What is wrong and the remedy; the setting is named by whoever has it.
-pub(super) fn parts(error: RuleError) -> (String, String) {
+pub(super) fn parts(error: RuleError) -> Wrong {
     (error.what, error.remedy)
 }

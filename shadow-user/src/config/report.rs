@@ -1,10 +1,10 @@
 //! The settings of the report of exchanges.
 
+use super::choice;
 use super::judge::NOTHING;
-use super::{Parsed, choice, wrong};
 use crate::cli::{Compare, Live};
 use crate::report::jsonl::{Only, Share, Target};
-use crate::setting::{Origin, Refusal, Setting};
+use crate::setting::{Origin, Parsed, Refusal, Setting, wrong};
 
 /// Where exchanges are reported, and which.
 #[derive(Clone, Debug)]

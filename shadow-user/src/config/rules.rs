@@ -9,9 +9,9 @@ use shadow_engine::rules::{
 
 use super::judge::parts;
 use super::value::size;
-use super::{Parsed, boolean, choice, wrong};
+use super::{boolean, choice};
 use crate::cli::{ClientAddress, Mark};
-use crate::setting::{Refusal, Setting};
+use crate::setting::{Parsed, Refusal, Setting, wrong};
 
 /// A header line that `--client-address x-forwarded-for` sets.
 const FORWARDED_FOR: &str = "X-Forwarded-For";

@@ -14,14 +14,7 @@ use super::{HostPort, Service, SourceMode};
 use crate::cli::Compare;
 use crate::comparing::MAX_QUEUED;
 use crate::ctl::Place;
-use crate::setting::{Refusal, Setting};
-
-/// What a text means; or what is wrong with it, and the remedy.
-pub(super) type Parsed<T> = Result<T, (String, String)>;
-
-pub(super) fn wrong<T>(what: impl Into<String>, remedy: impl Into<String>) -> Parsed<T> {
-    Err((what.into(), remedy.into()))
-}
+use crate::setting::{Parsed, Refusal, Setting, wrong};
 
 pub(super) fn interface_name(text: &str) -> Parsed<String> {
     // IFNAMSIZ is 16 with its terminating zero (linux/if.h).

@@ -16,7 +16,7 @@ use super::protocol::{Answer, MAX_LINE, Request};
 use super::settings::{Change, Name};
 use super::socket::Socket;
 use crate::report::{VERSION, summary};
-use crate::setting::Refusal;
+use crate::setting::{Refusal, Wrong};
 use crate::worker::{Command, Published};
 
 /// Connections that are served at once; more wait in the socket's queue.
@@ -141,8 +141,7 @@ fn status(ends: &Ends) -> Value {
 /// Changes a setting; what it is then.
 async fn set(name: &str, to: &[String], ends: &Ends) -> Result<Value, String> {
     let subject = format!("set {name}");
-    let refusal =
-        |(what, remedy): (String, String)| Refusal::new(&*subject, what, remedy).to_string();
+    let refusal = |(what, remedy): Wrong| Refusal::new(&*subject, what, remedy).to_string();
     let name = Name::parse(name).map_err(refusal)?;
     let change = Change::parse(name, to).map_err(refusal)?;
     let (done, answer) = oneshot::channel();

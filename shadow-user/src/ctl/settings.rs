@@ -7,9 +7,10 @@ use ipnet::IpNet;
 use serde_json::{Value, json};
 use shadow_common::{Counter as _, counters};
 
-use crate::choice::{List, Sample, Selection, Wrong, network};
+use crate::choice::{List, Sample, Selection, network};
 use crate::pressure::{Limit, Limits};
 use crate::rates::{Bandwidth, Rate, Rates, written};
+use crate::setting::{Wrong, wrong};
 
 /// The values that hold at the moment.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -78,10 +79,6 @@ pub enum Edit {
     Remove(Vec<IpNet>),
     /// These and no others.
     To(Vec<IpNet>),
-}
-
-fn wrong<T>(what: impl Into<String>, remedy: impl Into<String>) -> Result<T, Wrong> {
-    Err((what.into(), remedy.into()))
 }
 
 impl Name {

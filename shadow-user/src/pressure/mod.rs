@@ -15,7 +15,7 @@ use shadow_engine::books::Tally;
 pub use gauges::{Beyond, Gauges};
 pub use governor::{Governor, Step};
 
-use crate::choice::Wrong;
+use crate::setting::{Parsed, wrong};
 
 counters! {
     /// What there may be too much of.
@@ -43,7 +43,7 @@ impl Limit {
     ///
     /// # Errors
     /// When it is neither.
-    pub fn parse(text: &str, max: u32) -> Result<Self, Wrong> {
+    pub fn parse(text: &str, max: u32) -> Parsed<Self> {
         if text == "off" {
             return Ok(Self::OFF);
         }
@@ -52,10 +52,9 @@ impl Limit {
             Some(percent) if percent > 0.0 && percent <= f64::from(max) => {
                 Ok(Self(Some(percent / 100.0)))
             }
-            _ => Err((
-                "is no limit".to_owned(),
-                format!("give more than 0% and up to {max}%, as 50%, or off"),
-            )),
+            _ => {
+                wrong("is no limit", format!("give more than 0% and up to {max}%, as 50%, or off"))
+            }
         }
     }
 

@@ -8,7 +8,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 use serde::{Deserialize, Serialize};
 
-use crate::setting::{Origin, Refusal, Setting, Text};
+use crate::setting::{Origin, Parsed, Refusal, Setting, Text, wrong};
 
 /// The priority of a rule for one address; a shorter prefix comes later, so that the
 /// longest one decides. All of them stand between the kernel's tables local (0) and
@@ -202,12 +202,6 @@ fn everywhere(like: IpAddr) -> IpNet {
 
 fn given(name: &'static str, text: Text) -> Setting<()> {
     Setting { name, text: text.0, origin: Origin::Flag, value: () }
-}
-
-type Parsed<T> = Result<T, (String, String)>;
-
-fn wrong<T>(what: impl Into<String>, remedy: impl Into<String>) -> Parsed<T> {
-    Err((what.into(), remedy.into()))
 }
 
 fn parse_via(text: &str) -> Parsed<Via> {
