@@ -1,7 +1,7 @@
 //! Packets on their way to the daemon.
 
 use aya_ebpf::bindings::{
-    BPF_F_MMAPABLE, BPF_RB_AVAIL_DATA, BPF_RB_FORCE_WAKEUP, BPF_RB_NO_WAKEUP, BPF_RB_RING_SIZE,
+    BPF_F_MMAPABLE, BPF_RB_AVAIL_DATA, BPF_RB_FORCE_WAKEUP, BPF_RB_NO_WAKEUP,
 };
 use aya_ebpf::check_bounds_signed;
 use aya_ebpf::helpers::generated::{
@@ -18,6 +18,10 @@ use crate::parse::Packet;
 // Sizes stand in for the loader's.
 #[map]
 static REQUESTS: RingBuf = RingBuf::with_byte_size(1 << 12, 0);
+
+/// Octets of [`REQUESTS`]. Set by the loader.
+#[unsafe(no_mangle)]
+static REQUESTS_SIZE: u64 = 0;
 
 #[map]
 static REPLIES: RingBuf = RingBuf::with_byte_size(1 << 12, 0);
@@ -52,10 +56,17 @@ pub enum Lost {
     Unreadable,
 }
 
-/// Octets of clients' packets that wait for the daemon, and how many there is room for.
+/// Octets of clients' packets that wait for the daemon.
 #[inline(always)]
-pub fn requests_waiting() -> (u64, u64) {
-    (REQUESTS.query(u64::from(BPF_RB_AVAIL_DATA)), REQUESTS.query(u64::from(BPF_RB_RING_SIZE)))
+pub fn requests_waiting() -> u64 {
+    REQUESTS.query(u64::from(BPF_RB_AVAIL_DATA))
+}
+
+/// How many there is room for.
+#[inline(always)]
+pub fn requests_size() -> u64 {
+    // SAFETY: a valid, aligned value; read so that the compiler does not take zero for granted.
+    unsafe { core::ptr::read_volatile(&raw const REQUESTS_SIZE) }
 }
 
 /// Copies the first `packet_len` bytes of a packet, from its IP header on.

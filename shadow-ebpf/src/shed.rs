@@ -16,8 +16,7 @@ const SEED: u64 = 0x5348_4144_4f57_5441;
 /// is grows from none while the ring is half full to all when it is full.
 #[inline(always)]
 pub fn leaves_out(packet: &mut Packet) -> bool {
-    let (waiting, size) = ring::requests_waiting();
-    let half = size / 2;
+    let (waiting, half) = (ring::requests_waiting(), ring::requests_size() / 2);
     waiting > half && half != 0 && is_among_first(packet, waiting - half, half)
 }
 

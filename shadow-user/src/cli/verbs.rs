@@ -106,14 +106,16 @@ pub enum CtlCommand {
     Get,
     /// Change a setting: flows that begin from now on follow it
     Set {
-        /// sample, client, exclude-client, max-rate, max-request-rate or max-bandwidth
+        /// sample, client, exclude-client, paused, cpu-limit, pressure-limit, max-rate, max-request-rate
+        /// or max-bandwidth
         name: String,
 
         /// What to set.
         #[arg(
             value_name = "VALUE",
             help = "Of sample a share, as 5%; of a list add, remove or to with networks or @FILE, as \
-                    add 203.0.113.0/24; of a limit 50/s or 100Mbit/s, or none"
+                    add 203.0.113.0/24; of a rate 50/s or 100Mbit/s, \
+                    or none; of cpu-limit or pressure-limit a share, or off"
         )]
         to: Vec<String>,
     },

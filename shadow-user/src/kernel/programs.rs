@@ -90,12 +90,15 @@ impl Programs {
         let connections = u8::from(options.sample_by == SampleBy::Connection);
         // Maps of the object are made whether they are used or not.
         let responses = options.responses.unwrap_or(ResponseOptions { bytes: 0, flows: 0 });
+        let requests_bytes = ring_bytes(options.requests_bytes);
+        let requests_size = u64::from(requests_bytes);
         let mut ebpf = EbpfLoader::new()
-            .map_max_entries("REQUESTS", ring_bytes(options.requests_bytes))
+            .map_max_entries("REQUESTS", requests_bytes)
             .map_max_entries("REPLIES", ring_bytes(options.replies_bytes))
             .map_max_entries("RESPONSES", ring_bytes(responses.bytes))
             .map_max_entries("FLOWS", responses.flows.clamp(MIN_TRACKED, MAX_TRACKED))
             .map_max_entries("EXCEPTIONS", options.exceptions.clamp(MIN_TRACKED, MAX_TRACKED))
+            .override_global("REQUESTS_SIZE", &requests_size, true)
             .override_global("COMPARING", &comparing, true)
             .override_global("SAMPLE_CONNECTIONS", &connections, true)
             .override_global("SAMPLE_SEED", &options.seed, true)
