@@ -8,14 +8,17 @@ mod window;
 
 pub use window::{Window, browse};
 
+use std::panic::resume_unwind;
 use std::process::Output;
+use std::sync::atomic::Ordering;
+use std::thread::scope;
 use std::time::Duration;
 
 use anyhow::{Result, ensure};
 use aya::programs::tc::{SchedClassifier, TcAttachType};
 use shadow_lab::{
     Books, Ended, Entry, Host, Lab, Mirror, Mix, Nginx, Process, Progress, Report, Topology,
-    binary, check_against_client, compare, run_traffic, wait_for,
+    binary, check_against_client, compare, run_traffic, sum_metric, wait_for,
 };
 
 /// A lab with nginx on production and on the shadow, both on port 80.
@@ -60,6 +63,19 @@ impl Stage {
         })
     }
 
+    /// Hosts on one segment; nginx has these locations besides, on production and on the shadow.
+    ///
+    /// # Errors
+    /// As [`Stage::new`].
+    pub fn with_locations(production: &str, shadow: &str) -> Result<Self> {
+        let lab = Lab::new()?;
+        Ok(Self {
+            production: Nginx::start_with_locations(&lab.production, production)?,
+            shadow: Nginx::start_with_locations(&lab.shadow, shadow)?,
+            lab,
+        })
+    }
+
     /// Hosts on one segment, a production host that forwards, and a shadow whose answers from port
     /// 80 go there.
     ///
@@ -86,10 +102,7 @@ impl Stage {
     /// # Errors
     /// When it fails.
     pub fn guard(&self, args: &[&str]) -> Result<String> {
-        let output = shadowtap(&self.lab.production, &[&["guard"], args].concat())?;
-        let error = String::from_utf8_lossy(&output.stderr);
-        ensure!(output.status.success(), "guard {args:?}: {error}");
-        Ok(String::from_utf8_lossy(&output.stdout).into_owned())
+        said(&self.lab.production, &[&["guard"], args].concat())
     }
 
     /// `shadowtap mirror` from port 80 to the shadow's, with further flags.
@@ -118,6 +131,23 @@ impl Stage {
         let report = run_traffic(&self.lab.client, mix, &Progress::default())?;
         let failures = &report.failures;
         ensure!(failures.is_empty(), "seed {}: production failed: {failures:#?}", mix.seed);
+        Ok(report)
+    }
+
+    /// Sends `mix` for as long as `act` takes; production must answer every request as expected.
+    ///
+    /// # Errors
+    /// When it does not, and `act`'s own.
+    pub fn send_while(&self, mix: &Mix, act: impl FnOnce() -> Result<()>) -> Result<Report> {
+        let progress = Progress::default();
+        let report = scope(|scope| -> Result<_> {
+            let load = scope.spawn(|| run_traffic(&self.lab.client, mix, &progress));
+            let acted = act();
+            progress.stop.store(true, Ordering::Relaxed);
+            let report = load.join().unwrap_or_else(|panic| resume_unwind(panic))?;
+            acted.map(|()| report)
+        })?;
+        ensure!(report.failures.is_empty(), "production failed: {:#?}", report.failures);
         Ok(report)
     }
 
@@ -218,6 +248,46 @@ pub fn shadowtap(host: &Host, args: &[&str]) -> Result<Output> {
     let status = process.wait(Duration::from_secs(30))?;
     let (stdout, stderr) = (process.stdout().into_bytes(), process.stderr().into_bytes());
     Ok(Output { status, stdout, stderr })
+}
+
+/// What `shadowtap` says on its standard output when it succeeds.
+fn said(host: &Host, args: &[&str]) -> Result<String> {
+    let output = shadowtap(host, args)?;
+    let error = String::from_utf8_lossy(&output.stderr);
+    ensure!(output.status.success(), "{}: {error}", args.join(" "));
+    Ok(String::from_utf8_lossy(&output.stdout).into_owned())
+}
+
+/// The standard output of `shadowtap ctl` on the host of a mirror.
+///
+/// # Errors
+/// When it fails.
+pub fn ctl(host: &Host, args: &[&str]) -> Result<String> {
+    said(host, &[&["ctl"], args].concat())
+}
+
+/// The books have these figures.
+///
+/// # Errors
+/// The first that is another.
+pub fn check_counts(books: &Books, expected: &[(&str, usize)]) -> Result<()> {
+    for (key, wanted) in expected {
+        let found = books.get(key);
+        ensure!(found == *wanted as u64, "{key} is {found}, not {wanted}: {:#}", books.json());
+    }
+    Ok(())
+}
+
+/// Waits until so many exchanges were compared; the metrics then.
+///
+/// # Errors
+/// When they are not within `limit`.
+pub fn wait_for_comparisons(mirror: &Mirror, count: usize, limit: Duration) -> Result<String> {
+    wait_for(&format!("{count} comparisons"), limit, || {
+        let metrics = mirror.metrics()?;
+        let compared = sum_metric(&metrics, "shadowtap_comparisons").unwrap_or(0.0);
+        Ok((compared >= count as f64).then_some(metrics))
+    })
 }
 
 /// How many eBPF programs are attached to `eth0` of `host`, by TCX or clsact.

@@ -7,18 +7,14 @@ use std::io::{BufRead as _, BufReader, Write as _};
 use std::os::unix::fs::MetadataExt as _;
 use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
-use std::sync::atomic::Ordering;
-use std::thread::scope;
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
 use nix::sys::signal::Signal;
 use serde_json::Value;
 use shadow_common::{Address, place};
-use shadow_lab::{
-    Connection, Entry, Host, Mirror, Mix, Nginx, Progress, Request, run_traffic, wait_until,
-};
-use shadow_tests::{Family, Stage, check_ended, check_lossless, shadowtap, wait_for_shadow};
+use shadow_lab::{Connection, Entry, Host, Mirror, Mix, Nginx, Request, wait_until};
+use shadow_tests::{Family, Stage, check_ended, check_lossless, ctl, shadowtap, wait_for_shadow};
 use shadow_user::choice::Sample;
 
 const LIMIT: Duration = Duration::from_secs(20);
@@ -101,14 +97,6 @@ fn a_sample_is_the_whole_sessions_of_the_same_users_in_every_run() -> Result<()>
     }
     ensure!(stage.production.logged() == 2 * 400);
     Ok(())
-}
-
-/// Asks the mirror of the production host; its standard output.
-fn ctl(production: &Host, args: &[&str]) -> Result<String> {
-    let output = shadowtap(production, &[&["ctl"], args].concat())?;
-    let error = String::from_utf8_lossy(&output.stderr);
-    ensure!(output.status.success(), "ctl {args:?}: {error}");
-    Ok(String::from_utf8_lossy(&output.stdout).into_owned())
 }
 
 /// What it says when it refuses.
@@ -237,10 +225,9 @@ fn a_change_lets_open_flows_be_and_a_pause_too() -> Result<()> {
 #[test]
 fn changes_under_load_lose_nothing_that_the_books_do_not_name() -> Result<()> {
     let stage = Stage::new()?;
-    let (client, production) = (&stage.lab.client, &stage.lab.production);
+    let production = &stage.lab.production;
     let flags = ["--sample", "50%", "--sample-by", "connection", "--live", "off"];
     let mirror = stage.mirror(Family::V4, &flags)?;
-    let progress = Progress::default();
     let changes: [&[&str]; 10] = [
         &["set", "sample", "5%"],
         &["set", "sample", "100%"],
@@ -254,25 +241,14 @@ fn changes_under_load_lose_nothing_that_the_books_do_not_name() -> Result<()> {
         &["set", "client", "remove", "10.77.0.0/24"],
     ];
     const ROUNDS: usize = 4;
-    let report = scope(|scope| -> Result<_> {
-        let load = scope.spawn(|| {
-            let mix = Mix { max_body: 64 << 10, ..Mix::new(vec![production.at4(80)], 0xC0) };
-            run_traffic(client, &mix, &progress)
-        });
-        let changed = (|| -> Result<()> {
-            for _ in 0..ROUNDS {
-                for change in changes {
-                    ctl(production, change)?;
-                    std::thread::sleep(Duration::from_millis(30));
-                }
-            }
-            Ok(())
-        })();
-        progress.stop.store(true, Ordering::Relaxed);
-        let report = load.join().expect("no panic")?;
-        changed.map(|()| report)
+    let mix = Mix { max_body: 64 << 10, ..Mix::new(vec![production.at4(80)], 0xC0) };
+    let report = stage.send_while(&mix, || {
+        for change in changes.repeat(ROUNDS) {
+            ctl(production, change)?;
+            std::thread::sleep(Duration::from_millis(30));
+        }
+        Ok(())
     })?;
-    ensure!(report.failures.is_empty(), "production failed: {:#?}", report.failures);
     let log = stage.production_log(&report)?;
     let ended = mirror.stop()?;
     check_ended(&ended)?;

@@ -8,10 +8,10 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use serde_json::Value;
-use shadow_lab::{
-    Body, Books, Connection, Host, Lab, Mirror, Nginx, Request, curl, h2load, sum_metric, wait_for,
+use shadow_lab::{Body, Books, Connection, Host, Lab, Nginx, Request, curl, h2load, sum_metric};
+use shadow_tests::{
+    Family, Stage, check_ended, check_lossless, wait_for_comparisons, wait_for_shadow,
 };
-use shadow_tests::{Family, Stage, check_ended, check_lossless, wait_for_shadow};
 
 const LIMIT: Duration = Duration::from_secs(30);
 
@@ -455,7 +455,7 @@ fn check(version: Version, noise: Noise) -> Result<()> {
     };
     let expected = expected(&kinds, noise);
     let sent: usize = expected.values().sum();
-    let metrics = wait_for_comparisons(&mirror, sent)?;
+    let metrics = wait_for_comparisons(&mirror, sent, LIMIT)?;
     let ended = mirror.stop()?;
     check_ended(&ended)?;
     let lines = lines(&report)?;
@@ -476,15 +476,6 @@ fn check(version: Version, noise: Noise) -> Result<()> {
         ensure!(baseline.logged() == sent, "every request came to the baseline, once");
     }
     Ok(())
-}
-
-/// Waits until so many exchanges were compared.
-fn wait_for_comparisons(mirror: &Mirror, count: usize) -> Result<String> {
-    wait_for(&format!("{count} comparisons"), LIMIT, || {
-        let metrics = mirror.metrics()?;
-        let compared = sum_metric(&metrics, "shadowtap_comparisons").unwrap_or(0.0);
-        Ok((compared >= count as f64).then_some(metrics))
-    })
 }
 
 #[test]

@@ -1,16 +1,13 @@
 //! Turned on and off, with interfaces that come and go and other tools' programs beside ours:
 //! production never notices, and the mirror goes on.
 
-use std::sync::atomic::Ordering;
-use std::thread::scope;
 use std::time::Duration;
 
 use anyhow::{Result, ensure};
 use nix::sys::signal::Signal;
 use shadow_common::{Address, ServiceKey};
 use shadow_lab::{
-    Connection, Host, Mirror, Mix, Progress, Request, Tcpdump, check_against_client, curl,
-    run_traffic, wait_until,
+    Connection, Host, Mirror, Mix, Request, Tcpdump, check_against_client, curl, wait_until,
 };
 use shadow_tests::{Family, Stage, at, attached, check_ended, check_lossless};
 use shadow_user::kernel::{AttachMode, LoadOptions, Programs};
@@ -26,37 +23,27 @@ fn a_hundred_starts_and_stops_disturb_no_connection_of_production() -> Result<()
     let resets = "(not src host 10.77.0.1 and tcp[tcpflags] & tcp-rst != 0) or \
                   (not src host fd77::1 and ip6[6] = 6 and ip6[53] & 4 != 0)";
     let at_client = Tcpdump::start(client, "eth0", resets)?;
-    let progress = Progress::default();
     // Lives through all of it, with a request now and then.
     let stream = client.connect(at(production, Family::V4), LIMIT)?;
     let mut lasting = Connection::new(stream, LIMIT)?;
 
-    let report = scope(|scope| -> Result<_> {
-        let load = scope.spawn(|| {
-            let targets = vec![production.at4(80), production.at6(80)];
-            let mix = Mix { rate: Some(150), max_body: 32 << 10, ..Mix::new(targets, 100) };
-            run_traffic(client, &mix, &progress)
-        });
-        let cycles = (|| -> Result<()> {
-            for cycle in 0..CYCLES {
-                let mut mirror = stage.mirror(Family::V4, &["--drain", "0s", "--live", "off"])?;
-                let response = lasting.exchange(&Request::get("/small.txt"))?;
-                ensure!(response.status == 200, "{}", response.status);
-                // Most ends are those of a crash: the next one takes over what is left.
-                if cycle % 4 == 0 || cycle + 1 == CYCLES {
-                    check_ended(&mirror.stop()?)?;
-                } else {
-                    mirror.process.signal(Signal::SIGKILL)?;
-                    mirror.process.wait(LIMIT)?;
-                }
+    let targets = vec![production.at4(80), production.at6(80)];
+    let mix = Mix { rate: Some(150), max_body: 32 << 10, ..Mix::new(targets, 100) };
+    let report = stage.send_while(&mix, || {
+        for cycle in 0..CYCLES {
+            let mut mirror = stage.mirror(Family::V4, &["--drain", "0s", "--live", "off"])?;
+            let response = lasting.exchange(&Request::get("/small.txt"))?;
+            ensure!(response.status == 200, "{}", response.status);
+            // Most ends are those of a crash: the next one takes over what is left.
+            if cycle % 4 == 0 || cycle + 1 == CYCLES {
+                check_ended(&mirror.stop()?)?;
+            } else {
+                mirror.process.signal(Signal::SIGKILL)?;
+                mirror.process.wait(LIMIT)?;
             }
-            Ok(())
-        })();
-        progress.stop.store(true, Ordering::Relaxed);
-        let report = load.join().expect("no panic")?;
-        cycles.map(|()| report)
+        }
+        Ok(())
     })?;
-    ensure!(report.failures.is_empty(), "production failed: {:#?}", report.failures);
     ensure!(report.completed.len() >= 10 * CYCLES, "{} requests", report.completed.len());
     let mut log = stage.production.log_of(report.completed.len() + CYCLES)?;
     // The lasting connection's requests have no number.

@@ -8,23 +8,13 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 use serde_json::Value;
-use shadow_lab::{
-    Connection, Ended, Host, Mix, Progress, Request, compare, content, run_traffic, wait_for,
-};
-use shadow_tests::{Family, Stage, check_ended, shadowtap};
+use shadow_lab::{Connection, Ended, Host, Mix, Request, compare, content, wait_for};
+use shadow_tests::{Family, Stage, check_ended, ctl};
 
 const LIMIT: Duration = Duration::from_secs(20);
 
 /// How long a rate is measured.
 const TIME: Duration = Duration::from_secs(10);
-
-/// The output of a `ctl` that succeeds.
-fn ctl(production: &Host, args: &[&str]) -> Result<String> {
-    let output = shadowtap(production, &[&["ctl"], args].concat())?;
-    let error = String::from_utf8_lossy(&output.stderr);
-    ensure!(output.status.success(), "ctl {args:?}: {error}");
-    Ok(String::from_utf8_lossy(&output.stdout).into_owned())
-}
 
 /// Octets of IP packets that the host has received, by its interface's counters.
 fn received(host: &Host) -> Result<u64> {
@@ -189,10 +179,9 @@ fn rates_are_held_within_a_twentieth() -> Result<()> {
 #[test]
 fn changes_under_load_lose_nothing_that_the_books_do_not_name() -> Result<()> {
     let stage = Stage::new()?;
-    let (client, production) = (&stage.lab.client, &stage.lab.production);
+    let production = &stage.lab.production;
     let flags = ["--max-rate", "30/s", "--live", "off", "--drain", "20s"];
     let mirror = stage.mirror(Family::V4, &flags)?;
-    let progress = Progress::default();
     let changes = [
         ["max-request-rate", "100/s"],
         ["max-rate", "none"],
@@ -205,23 +194,14 @@ fn changes_under_load_lose_nothing_that_the_books_do_not_name() -> Result<()> {
         ["max-rate", "30/s"],
     ];
     const ROUNDS: usize = 3;
-    let report = scope(|scope| -> Result<_> {
-        let load = scope.spawn(|| {
-            let mix = Mix { max_body: 64 << 10, ..Mix::new(vec![production.at4(80)], 0xA117) };
-            run_traffic(client, &mix, &progress)
-        });
-        let changed = (|| -> Result<()> {
-            for [name, value] in changes.repeat(ROUNDS) {
-                ensure!(ctl(production, &["set", name, value])? == format!("{name} {value}\n"));
-                sleep(Duration::from_millis(50));
-            }
-            Ok(())
-        })();
-        progress.stop.store(true, Ordering::Relaxed);
-        let report = load.join().expect("no panic")?;
-        changed.map(|()| report)
+    let mix = Mix { max_body: 64 << 10, ..Mix::new(vec![production.at4(80)], 0xA117) };
+    let report = stage.send_while(&mix, || {
+        for [name, value] in changes.repeat(ROUNDS) {
+            ensure!(ctl(production, &["set", name, value])? == format!("{name} {value}\n"));
+            sleep(Duration::from_millis(50));
+        }
+        Ok(())
     })?;
-    ensure!(report.failures.is_empty(), "production failed: {:#?}", report.failures);
     let mut log = stage.production_log(&report)?;
     let ended = mirror.stop()?;
     check_ended(&ended)?;

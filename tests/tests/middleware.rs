@@ -11,9 +11,9 @@ use anyhow::{Context as _, Result, ensure};
 use nix::sys::signal::Signal;
 use serde_json::Value;
 use shadow_lab::{
-    Body, Books, Connection, Mirror, Nginx, Request, Tcpdump, content, sha256_hex, wait_for,
+    Body, Connection, Mirror, Nginx, Request, Tcpdump, content, sha256_hex, wait_for,
 };
-use shadow_tests::{Family, Stage, at, check_ended, shadowtap};
+use shadow_tests::{Family, Stage, at, check_counts, check_ended, shadowtap};
 
 /// Long enough for whatever a busy host does.
 const LONG: Duration = Duration::from_secs(30);
@@ -59,13 +59,6 @@ fn repository() -> &'static Path {
 
 const LOCATIONS: &str = "        location ~ ^/(orders|payments/) { rewrite .* /digest last; }";
 
-fn stage() -> Result<Stage> {
-    let Stage { lab, production, shadow } = Stage::new()?;
-    drop((production, shadow));
-    let start = |host| Nginx::start_with_locations(host, LOCATIONS);
-    Ok(Stage { production: start(&lab.production)?, shadow: start(&lab.shadow)?, lab })
-}
-
 fn connect(stage: &Stage) -> Result<Connection> {
     let production = at(&stage.lab.production, Family::V4);
     Ok(Connection::new(stage.lab.client.connect(production, Duration::from_secs(5))?, LONG)?)
@@ -106,7 +99,7 @@ fn requests(connection: usize) -> Vec<(Request, Option<String>)> {
 
 #[test]
 fn the_example_passes_changes_and_drops() -> Result<()> {
-    let stage = stage()?;
+    let stage = Stage::with_locations(LOCATIONS, LOCATIONS)?;
     let program = Program::example("example")?;
     let flags = [
         "--filter-exec",
@@ -172,8 +165,8 @@ fn the_example_passes_changes_and_drops() -> Result<()> {
         capture.windows(text.len()).filter(|window| *window == text.as_bytes()).count()
     };
     ensure!(count("X-Test: 1\r\n") == 12 && count("4111") == 0 && count("X-Shadow: 1") > 12);
-    let sent = wished.len() as u64;
-    check(
+    let sent = wished.len();
+    check_counts(
         &ended.books,
         &[
             ("requests.seen", 84),
@@ -191,17 +184,9 @@ fn the_example_passes_changes_and_drops() -> Result<()> {
     )
 }
 
-fn check(books: &Books, expected: &[(&str, u64)]) -> Result<()> {
-    for (key, wanted) in expected {
-        let found = books.get(key);
-        ensure!(found == *wanted, "{key} is {found}, not {wanted}: {:#}", books.json());
-    }
-    Ok(())
-}
-
 #[test]
 fn each_shadow_asks_for_itself() -> Result<()> {
-    let stage = stage()?;
+    let stage = Stage::with_locations(LOCATIONS, LOCATIONS)?;
     let other = Nginx::start_on_with_locations(&stage.lab.shadow, 8080, LOCATIONS)?;
     let program = Program::example("both")?;
     let second = stage.lab.shadow.at4(8080).to_string();
@@ -225,7 +210,7 @@ fn each_shadow_asks_for_itself() -> Result<()> {
     let other = &ended.books.json()["other_shadows"][0]["requests"]["skipped"];
     ensure!(other["filter_exec_dropped"] == 10, "{other}");
     let dropped = ("requests.skipped.filter_exec_dropped", 10);
-    check(&ended.books, &[dropped, ("filter_exec.asked", 40), ("filter_exec.passed", 20)])
+    check_counts(&ended.books, &[dropped, ("filter_exec.asked", 40), ("filter_exec.passed", 20)])
 }
 
 /// Waits until a counter has come so far.
@@ -238,7 +223,7 @@ fn wait_for_count(mirror: &Mirror, name: &str, count: u64) -> Result<()> {
 
 #[test]
 fn a_program_that_fails_costs_no_more_than_its_requests() -> Result<()> {
-    let stage = stage()?;
+    let stage = Stage::with_locations(LOCATIONS, LOCATIONS)?;
     let program = Program::faults("faults")?;
     let flags = [
         "--filter-exec",
@@ -283,7 +268,7 @@ fn a_program_that_fails_costs_no_more_than_its_requests() -> Result<()> {
     ensure!(ended.stderr.contains("exit status: 3"), "{}", ended.stderr);
     ensure!(ended.stderr.contains("has answered nothing"), "{}", ended.stderr);
     ensure!(ended.stderr.contains("answers wrongly"), "{}", ended.stderr);
-    check(
+    check_counts(
         &ended.books,
         &[
             ("requests.seen", 11),
@@ -307,7 +292,7 @@ fn facts(stderr: &str) -> Result<Value> {
 
 #[test]
 fn the_program_has_no_rights_and_goes_with_the_mirror() -> Result<()> {
-    let stage = stage()?;
+    let stage = Stage::with_locations(LOCATIONS, LOCATIONS)?;
     let program = Program::faults("rights")?;
     let start = || stage.mirror(Family::V4, &["--filter-exec", &program.path()]);
     let ended = start()?.stop()?;
@@ -334,7 +319,7 @@ fn the_program_has_no_rights_and_goes_with_the_mirror() -> Result<()> {
 
 #[test]
 fn a_program_that_cannot_be_started_is_refused() -> Result<()> {
-    let stage = stage()?;
+    let stage = Stage::with_locations(LOCATIONS, LOCATIONS)?;
     let folder = Program::example("refused")?;
     let plain = folder.0.with_file_name("plain");
     fs::write(&plain, "#!/bin/sh\n")?;

@@ -9,7 +9,7 @@ use anyhow::{Context as _, Result, ensure};
 use nix::sys::signal::Signal;
 use serde_json::Value;
 use shadow_lab::{Host, Mirror, Paced, Process, paced, wait_for};
-use shadow_tests::{Family, Stage, check_ended, shadowtap};
+use shadow_tests::{Family, Stage, check_ended, ctl};
 
 /// For what follows within a second or two.
 const SOON: Duration = Duration::from_secs(20);
@@ -19,9 +19,7 @@ const LATER: Duration = Duration::from_secs(60);
 
 /// A figure of the mirror on `host`, such as `pressure.share_ratio`.
 fn figure(host: &Host, key: &str) -> Result<f64> {
-    let output = shadowtap(host, &["ctl", "status", "--json"])?;
-    let status: Value = serde_json::from_slice(&output.stdout)
-        .with_context(|| String::from_utf8_lossy(&output.stderr).into_owned())?;
+    let status: Value = serde_json::from_str(&ctl(host, &["status", "--json"])?)?;
     let pointer = format!("/books/{}", key.replace('.', "/"));
     status.pointer(&pointer).and_then(Value::as_f64).with_context(|| format!("{key}: {status:#}"))
 }
@@ -134,8 +132,7 @@ fn a_full_accept_queue_pauses_the_mirror_until_it_is_empty() -> Result<()> {
     wait_for_figure(production, "packets.passed.paused", 1.0, SOON)?;
     ensure!(figure(production, "flows.seen")? == before);
     drop((listener, waiting, another));
-    let set = shadowtap(production, &["ctl", "set", "pressure-limit", "off"])?;
-    ensure!(set.status.success(), "{}", String::from_utf8_lossy(&set.stderr));
+    ctl(production, &["set", "pressure-limit", "off"])?;
     wait_for_figure(production, "pressure.returned", 1.0, LATER)?;
     let ended = mirror.stop()?;
     check_ended(&ended)?;

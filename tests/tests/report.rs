@@ -11,10 +11,10 @@ use anyhow::{Context, Result, ensure};
 use nix::sys::signal::Signal;
 use serde_json::Value;
 use shadow_lab::{
-    Connection, Ended, Lab, Mirror, Nginx, Prometheus, Request, contrib, lint_metrics, sum_metric,
-    wait_for, wait_until,
+    Connection, Ended, Lab, Mirror, Nginx, Prometheus, Request, contrib, lint_metrics, wait_for,
+    wait_until,
 };
-use shadow_tests::{Family, Stage, check_ended};
+use shadow_tests::{Family, Stage, check_ended, wait_for_comparisons};
 
 const LIMIT: Duration = Duration::from_secs(30);
 
@@ -112,15 +112,6 @@ fn count_lines(path: &Path) -> usize {
     fs::read(path).unwrap_or_default().iter().filter(|octet| **octet == b'\n').count()
 }
 
-/// Waits until so many exchanges were compared.
-fn wait_for_comparisons(mirror: &Mirror, count: usize) -> Result<String> {
-    wait_for(&format!("{count} comparisons"), LIMIT, || {
-        let metrics = mirror.metrics()?;
-        let compared = sum_metric(&metrics, "shadowtap_comparisons").unwrap_or(0.0);
-        Ok((compared >= count as f64).then_some(metrics))
-    })
-}
-
 /// Of lines: how often each verdict for each path.
 fn verdicts(lines: &[Value]) -> BTreeMap<(String, String), usize> {
     let mut counts = BTreeMap::new();
@@ -146,7 +137,7 @@ fn planted_differences_are_found_and_nothing_else() -> Result<()> {
     let mirror = stage.mirror(Family::V4, flags.as_flattened())?;
     let prometheus = Prometheus::start(&stage.lab.production, &mirror.listen())?;
     let sent = send(&stage)?;
-    let metrics = wait_for_comparisons(&mirror, sent)?;
+    let metrics = wait_for_comparisons(&mirror, sent, LIMIT)?;
     lint_metrics(&stage.lab.production, &metrics)?;
     check_prometheus(&prometheus, &metrics, sent)?;
     drop(prometheus);
@@ -267,7 +258,7 @@ fn learnt_noise_does_not_count() -> Result<()> {
         Ok(ROUNDS)
     };
     let mirror = stage.mirror(Family::V4, &["--compare", "body", "--learn-noise", &noise])?;
-    wait_for_comparisons(&mirror, ask("/random")? + ask("/same")?)?;
+    wait_for_comparisons(&mirror, ask("/random")? + ask("/same")?, LIMIT)?;
     let ended = mirror.stop()?;
     check_ended(&ended)?;
     ensure!(ended.books.get("comparisons.verdicts.body") == ROUNDS as u64);
@@ -280,7 +271,7 @@ fn learnt_noise_does_not_count() -> Result<()> {
         ["--fail-on", "compared<20"],
     ];
     let mirror = stage.mirror(Family::V4, flags.as_flattened())?;
-    let metrics = wait_for_comparisons(&mirror, ask("/random")?)?;
+    let metrics = wait_for_comparisons(&mirror, ask("/random")?, LIMIT)?;
     let control = |control| {
         format!(
             "shadowtap_field_differences_total{{endpoint=\"GET /random\",kind=\"primitive\",\
@@ -354,13 +345,13 @@ fn a_full_disk_and_a_renamed_file_cost_lines_only() -> Result<()> {
     })?;
     // Renamed, as logrotate does it.
     let old = stage.lab.production.folder().join("report.jsonl.1");
-    wait_for_comparisons(&mirror, sent)?;
+    wait_for_comparisons(&mirror, sent, LIMIT)?;
     fs::copy(&report, &old)?;
     fs::remove_file(&report)?;
     mirror.process.signal(Signal::SIGHUP)?;
     wait_until("the new file", LIMIT, || report.exists())?;
     sent += send_quick(&stage)?;
-    wait_for_comparisons(&mirror, sent)?;
+    wait_for_comparisons(&mirror, sent, LIMIT)?;
     let ended = mirror.stop()?;
     check_ended(&ended)?;
     let books = &ended.books;

@@ -7,10 +7,10 @@ use std::time::Duration;
 use anyhow::{Context, Result, ensure};
 use nix::sys::signal::Signal;
 use serde_json::Value;
-use shadow_lab::{
-    Connection, Ended, Lab, Mirror, Mix, Nginx, Request, lint_metrics, sum_metric, wait_for,
+use shadow_lab::{Connection, Lab, Mix, Nginx, Request, lint_metrics};
+use shadow_tests::{
+    Family, Stage, check_counts, check_ended, check_lossless, wait_for_comparisons, wait_for_shadow,
 };
-use shadow_tests::{Family, Stage, check_ended, check_lossless, wait_for_shadow};
 
 const LIMIT: Duration = Duration::from_secs(30);
 const ROUNDS: usize = 20;
@@ -48,22 +48,6 @@ fn ask(stage: &Stage, paths: &[&str]) -> Result<usize> {
     Ok(ROUNDS * paths.len())
 }
 
-fn wait_for_comparisons(mirror: &Mirror, count: usize) -> Result<String> {
-    wait_for(&format!("{count} comparisons"), LIMIT, || {
-        let metrics = mirror.metrics()?;
-        let compared = sum_metric(&metrics, "shadowtap_comparisons").unwrap_or(0.0);
-        Ok((compared >= count as f64).then_some(metrics))
-    })
-}
-
-fn check_counts(ended: &Ended, expected: &[(&str, usize)]) -> Result<()> {
-    for (key, count) in expected {
-        let found = ended.books.get(key);
-        ensure!(found == *count as u64, "{key} is {found}: {:#}", ended.books.json());
-    }
-    Ok(())
-}
-
 #[test]
 fn what_the_baseline_differs_in_as_well_is_noise_from_the_first_exchange_on() -> Result<()> {
     let (stage, baseline) = stage()?;
@@ -73,7 +57,7 @@ fn what_the_baseline_differs_in_as_well_is_noise_from_the_first_exchange_on() ->
     let flags = [["--compare", "body"], ["--baseline", &second], ["--report", &file]];
     let mirror = stage.mirror(Family::V4, flags.as_flattened())?;
     let sent = ask(&stage, &["/price", "/random", "/header", "/same"])?;
-    let metrics = wait_for_comparisons(&mirror, sent)?;
+    let metrics = wait_for_comparisons(&mirror, sent, LIMIT)?;
     lint_metrics(&stage.lab.production, &metrics)?;
     for shadow in [stage.lab.shadow.at4(80), stage.lab.shadow.at4(8080)] {
         let line = format!("shadowtap_requests_answered_total{{shadow=\"{shadow}\"}} {sent}\n");
@@ -94,7 +78,7 @@ fn what_the_baseline_differs_in_as_well_is_noise_from_the_first_exchange_on() ->
         ("baseline.exchanges.compared", sent),
         ("baseline.flows.mirrored", 1),
     ];
-    check_counts(&ended, &expected)?;
+    check_counts(&ended.books, &expected)?;
     ensure!(baseline.log_of(sent)?.len() == sent, "every request came to the baseline, once");
     ensure!(stage.production.log()?.len() == sent, "production was asked by clients alone");
     for line in fs::read_to_string(&report)?.lines() {
@@ -120,11 +104,14 @@ fn without_its_baseline_the_shadow_is_judged_all_the_same() -> Result<()> {
     for _ in 0..10 {
         sent += ask(&stage, &["/price"])?;
     }
-    wait_for_comparisons(&mirror, sent)?;
+    wait_for_comparisons(&mirror, sent, LIMIT)?;
     let ended = mirror.stop()?;
     check_ended(&ended)?;
     check_lossless(&ended.books, sent)?;
-    check_counts(&ended, &[("comparisons.verdicts.body", sent), ("baseline.circuit.opened", 1)])?;
+    check_counts(
+        &ended.books,
+        &[("comparisons.verdicts.body", sent), ("baseline.circuit.opened", 1)],
+    )?;
     let books = ended.books;
     ensure!(books.get("baseline.flows.aborted.shadow_refused") >= 8, "{:#}", books.json());
     ensure!(ended.stderr.contains(&format!("the baseline {second} is down")), "{}", ended.stderr);

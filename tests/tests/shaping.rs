@@ -7,19 +7,11 @@ use std::time::Duration;
 
 use anyhow::{Result, ensure};
 use shadow_lab::{
-    Body, Books, Capture, Connection, Ended, Entry, Nginx, Request, Tcpdump, content, curl,
-    sha256_hex,
+    Body, Capture, Connection, Ended, Entry, Request, Tcpdump, content, curl, sha256_hex,
 };
-use shadow_tests::{Family, Stage, at, check_ended};
+use shadow_tests::{Family, Stage, at, check_counts, check_ended};
 
 const LOCATIONS: &str = "        location ~ ^/(old|new)/ { rewrite ^/...(.*)$ $1 last; }";
-
-fn stage() -> Result<Stage> {
-    let Stage { lab, production, shadow } = Stage::new()?;
-    drop((production, shadow));
-    let start = |host| Nginx::start_with_locations(host, LOCATIONS);
-    Ok(Stage { production: start(&lab.production)?, shadow: start(&lab.shadow)?, lab })
-}
 
 /// Sends requests on one connection, one after the other or at once; each is answered with 200.
 fn send(stage: &Stage, requests: &[Request], pipelined: bool) -> Result<()> {
@@ -94,7 +86,7 @@ fn logged(log: &[Entry]) -> BTreeMap<&str, &Entry> {
 
 #[test]
 fn filters_leave_requests_out_and_the_rest_of_the_connection_intact() -> Result<()> {
-    let stage = stage()?;
+    let stage = Stage::with_locations(LOCATIONS, LOCATIONS)?;
     let flags = [
         "--method",
         "get,post",
@@ -139,7 +131,7 @@ fn filters_leave_requests_out_and_the_rest_of_the_connection_intact() -> Result<
         ensure!(entry.request_length == original.request_length, "{entry:?} {original:?}");
     }
     let books = &ended.books;
-    let (all, wished) = (all as u64, wished.len() as u64);
+    let wished = wished.len();
     let expected = [
         ("requests.seen", all),
         ("requests.answered", wished),
@@ -152,15 +144,7 @@ fn filters_leave_requests_out_and_the_rest_of_the_connection_intact() -> Result<
         ("flows.mirrored", 6),
         ("gates.timed_out", 0),
     ];
-    check(books, &expected)
-}
-
-fn check(books: &Books, expected: &[(&str, u64)]) -> Result<()> {
-    for (key, wanted) in expected {
-        let found = books.get(key);
-        ensure!(found == *wanted, "{key} is {found}, not {wanted}: {:#}", books.json());
-    }
-    Ok(())
+    check_counts(books, &expected)
 }
 
 /// What comes to the shadow.
@@ -177,7 +161,7 @@ fn holds(capture: &Capture, text: &str) -> Result<bool> {
 
 #[test]
 fn requests_change_their_form_and_nothing_else() -> Result<()> {
-    let stage = stage()?;
+    let stage = Stage::with_locations(LOCATIONS, LOCATIONS)?;
     let wire = wire(&stage)?;
     let flags = [
         "--client-address",
@@ -248,9 +232,9 @@ fn requests_change_their_form_and_nothing_else() -> Result<()> {
         ensure!(holds(&capture, there)?, "{there} is missing");
     }
     ensure!(!holds(&capture, "X-Secret")?);
-    check(
+    check_counts(
         &ended.books,
-        &[("comparisons.verdicts.match", sent as u64 + 3), ("flows.aborted.unmaskable", 0)],
+        &[("comparisons.verdicts.match", sent + 3), ("flows.aborted.unmaskable", 0)],
     )
 }
 
@@ -303,7 +287,7 @@ fn secret(connection: usize) -> Vec<(Request, Option<String>)> {
 
 #[test]
 fn what_is_masked_comes_to_the_shadow_and_the_report_nowhere() -> Result<()> {
-    let stage = stage()?;
+    let stage = Stage::with_locations(LOCATIONS, LOCATIONS)?;
     let wire = wire(&stage)?;
     let report = stage.lab.production.folder().join("masked.jsonl");
     let flags = [
@@ -372,13 +356,13 @@ fn what_is_masked_comes_to_the_shadow_and_the_report_nowhere() -> Result<()> {
     ensure!(!report.contains(SECRET), "{report}");
     told_nothing(&ended)?;
     let unmaskable = 4 * 4;
-    check(
+    check_counts(
         &ended.books,
         &[
-            ("requests.seen", shadow.len() as u64 + unmaskable),
-            ("requests.answered", shadow.len() as u64),
+            ("requests.seen", shadow.len() + unmaskable),
+            ("requests.answered", shadow.len()),
             ("requests.skipped.unmaskable", unmaskable),
-            ("exchanges.paired", shadow.len() as u64),
+            ("exchanges.paired", shadow.len()),
             ("flows.aborted.unmaskable", 1),
             ("flows.mirrored", 5),
         ],
