@@ -23,14 +23,8 @@ fn mirror() -> Mirror {
 
 /// Ends the mirror; nothing may be left open.
 fn end(mut mirror: Mirror) -> Books {
-    mirror.engine.stop_capture(mirror.now);
-    mirror.exchange();
-    mirror.pass(Duration::from_secs(100));
-    mirror.engine.finish(mirror.now);
-    mirror.exchange();
-    mirror.engine.books().check(true).unwrap();
-    assert_eq!(mirror.engine.memory(), 0);
-    mirror.engine.books().clone()
+    mirror.drain();
+    mirror.settle()
 }
 
 #[test]

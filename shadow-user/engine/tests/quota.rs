@@ -36,15 +36,9 @@ fn ask(mirror: &mut Mirror, client: u32, number: u32) {
 }
 
 fn end(mut mirror: Mirror) -> Books {
-    mirror.engine.stop_capture(mirror.now);
-    mirror.exchange();
-    mirror.pass(Duration::from_secs(100));
+    mirror.drain();
     assert!(mirror.engine.is_drained(), "{:#?}", mirror.engine.books());
-    mirror.engine.finish(mirror.now);
-    mirror.exchange();
-    mirror.engine.books().check(true).unwrap();
-    assert_eq!(mirror.engine.memory(), 0);
-    mirror.engine.books().clone()
+    mirror.settle()
 }
 
 #[test]

@@ -6,6 +6,7 @@
 
 use std::net::{Ipv4Addr, SocketAddr};
 
+use shadow_engine::books::Books;
 use shadow_engine::seq::SeqNum;
 use shadow_engine::time::{Duration, Instant};
 use shadow_engine::wire::{Flags, Options, Packet, Segment, Timestamps, emit};
@@ -155,6 +156,22 @@ impl Mirror {
     pub fn close(&mut self, index: u32) {
         let flags = Flags { ack: true, fin: true, ..Flags::default() };
         self.capture(index, flags, 1_001 + REQUEST.len() as u32, 5_100, &[]);
+    }
+
+    /// Ends capture, and gives open flows time to end.
+    pub fn drain(&mut self) {
+        self.engine.stop_capture(self.now);
+        self.exchange();
+        self.pass(Duration::from_secs(100));
+    }
+
+    /// Ends the mirror; nothing may be left open.
+    pub fn settle(mut self) -> Books {
+        self.engine.finish(self.now);
+        self.exchange();
+        self.engine.books().check(true).unwrap();
+        assert_eq!(self.engine.memory(), 0);
+        self.engine.books().clone()
     }
 
     pub fn pass(&mut self, time: Duration) {

@@ -8,7 +8,8 @@ use shadow_engine::exchange::Depth;
 use shadow_engine::rules::{Proposal, Revision, Rules};
 use shadow_engine::time::Duration;
 
-use crate::script::{Dice, Exchange, Framing, Script};
+use crate::script::{Dice, Exchange, Script};
+use crate::wished::{check_all_arrived, check_bad_links, scripts};
 use crate::world::{Weather, World};
 use crate::{Named, act_with, clear, seeds};
 
@@ -39,18 +40,7 @@ fn program(proposal: &Proposal, dice: &mut Dice) -> Option<(Duration, Answered)>
     }
 }
 
-/// A script of which the program drops, changes or forgets some requests.
-fn script(dice: &mut Dice) -> Script {
-    let mut script = Script::new(dice, 20_000);
-    for exchange in &mut script.exchanges {
-        match script.framing {
-            Framing::Http1 => wish(dice, exchange),
-            Framing::Lengths => exchange.wished = None,
-        }
-    }
-    script
-}
-
+/// The program drops, changes or forgets some requests.
 fn wish(dice: &mut Dice, exchange: &mut Exchange) {
     let end = exchange.request.windows(4).position(|octets| octets == b"\r\n\r\n").unwrap();
     let (head, body) = exchange.request.split_at(end + 4);
@@ -73,7 +63,7 @@ fn wish(dice: &mut Dice, exchange: &mut Exchange) {
 fn converse(seed: u64, weather: impl Fn(&mut Dice) -> Weather) -> (World, Vec<Script>) {
     let mut dice = Dice::new(seed);
     let weather = weather(&mut dice);
-    let scripts: Vec<_> = (0..=dice.below(3)).map(|_| script(&mut dice)).collect();
+    let scripts = scripts(&mut dice, wish);
     let world = act_with(Some(program), seed, weather, &scripts, |config| {
         let mut rules = Rules::default();
         rules.ask();
@@ -84,14 +74,6 @@ fn converse(seed: u64, weather: impl Fn(&mut Dice) -> Weather) -> (World, Vec<Sc
     (world, scripts)
 }
 
-/// Requests of HTTP/1 scripts, and those of them that the shadow shall get.
-fn counts(scripts: &[Script]) -> (u64, u64) {
-    let http1 = scripts.iter().filter(|script| script.framing == Framing::Http1);
-    let exchanges: Vec<_> = http1.flat_map(|script| &script.exchanges).collect();
-    let wished = exchanges.iter().filter(|exchange| exchange.wished.is_some());
-    (exchanges.len() as u64, wished.count() as u64)
-}
-
 #[test]
 fn the_shadow_gets_what_the_program_wants_and_in_order() {
     let mut left_out = [0; REASONS.len()];
@@ -100,15 +82,7 @@ fn the_shadow_gets_what_the_program_wants_and_in_order() {
         let _named = Named(seed);
         let (world, scripts) = converse(seed, clear);
         let books = world.engine.books();
-        assert!(world.whole(), "{books:#?}");
-        let others = scripts.iter().filter(|script| script.framing == Framing::Lengths).count();
-        assert_eq!(books.flows.aborted.get(Aborted::Unmaskable), others as u64);
-        assert_eq!(books.flows.mirrored + others as u64, books.flows.seen);
-        let (all, wished) = counts(&scripts);
-        assert_eq!((books.requests.seen, books.requests.delivered), (all, wished), "{books:#?}");
-        assert_eq!(books.requests.answered, wished);
-        assert_eq!(books.requests.skipped.total(), all - wished);
-        assert_eq!(books.gates.timed_out, 0);
+        let wished = check_all_arrived(&world, &scripts);
         if seed as usize % 3 != Depth::Off as usize {
             let exchanges = &books.exchanges;
             assert_eq!((exchanges.seen, exchanges.paired), (wished, wished), "{exchanges:#?}");
@@ -124,25 +98,7 @@ fn the_shadow_gets_what_the_program_wants_and_in_order() {
 
 #[test]
 fn bad_links_change_nothing_of_what_the_program_wants() {
-    let mut mirrored = 0;
-    for seed in seeds(0..400) {
-        let _named = Named(seed);
-        let (world, scripts) = converse(seed, |dice| Weather {
-            shadow_loss: dice.below(25),
-            client_late: dice.below(20),
-            client_duplicates: dice.below(20),
-            ..clear(dice)
-        });
-        let books = world.engine.books();
-        let (all, wished) = counts(&scripts);
-        assert_eq!(books.requests.seen, all);
-        if books.flows.aborted.total() == books.flows.aborted.get(Aborted::Unmaskable) {
-            assert!(world.whole(), "{books:#?}");
-            assert_eq!(books.requests.delivered, wished);
-        }
-        mirrored += books.flows.mirrored;
-    }
-    assert!(mirrored > 100 || std::env::var("SHADOWTAP_SEED").is_ok(), "only {mirrored}");
+    check_bad_links(converse);
 }
 
 /// Sessions end while their questions are open: the answers find nobody, and the books balance.

@@ -11,6 +11,7 @@ mod asking;
 mod rules;
 mod script;
 mod stack;
+mod wished;
 mod world;
 
 use std::num::NonZeroU64;

@@ -2,11 +2,12 @@
 
 use std::sync::Arc;
 
-use shadow_engine::books::{Aborted, LeftOut};
+use shadow_engine::books::LeftOut;
 use shadow_engine::exchange::{Depth, Head};
 use shadow_engine::rules::{Filter, MaskJson, Rules, SetHeader};
 
-use crate::script::{Dice, Exchange, Framing, Script};
+use crate::script::{Dice, Exchange, Script};
+use crate::wished::{check_all_arrived, check_bad_links, scripts};
 use crate::world::{Weather, World};
 use crate::{Named, act, clear, seeds};
 
@@ -22,18 +23,7 @@ fn rules() -> Rules {
     rules
 }
 
-/// A script of which some requests are to be left out or masked.
-fn script(dice: &mut Dice) -> Script {
-    let mut script = Script::new(dice, 20_000);
-    for exchange in &mut script.exchanges {
-        match script.framing {
-            Framing::Http1 => choose(dice, exchange),
-            Framing::Lengths => exchange.wished = None,
-        }
-    }
-    script
-}
-
+/// Some requests are to be left out or masked.
 fn choose(dice: &mut Dice, exchange: &mut Exchange) {
     let text = String::from_utf8_lossy(&exchange.request);
     let target = text.split(' ').nth(1).unwrap().to_owned();
@@ -72,17 +62,9 @@ fn choose(dice: &mut Dice, exchange: &mut Exchange) {
 fn converse(seed: u64, weather: impl Fn(&mut Dice) -> Weather) -> (World, Vec<Script>) {
     let mut dice = Dice::new(seed);
     let weather = weather(&mut dice);
-    let scripts: Vec<_> = (0..=dice.below(3)).map(|_| script(&mut dice)).collect();
+    let scripts = scripts(&mut dice, choose);
     let world = act(seed, weather, &scripts, |config| config.rules = Arc::new(rules()));
     (world, scripts)
-}
-
-/// Requests of HTTP/1 scripts, and those of them that the shadow shall get.
-fn counts(scripts: &[Script]) -> (u64, u64) {
-    let http1 = scripts.iter().filter(|script| script.framing == Framing::Http1);
-    let exchanges: Vec<_> = http1.flat_map(|script| &script.exchanges).collect();
-    let wished = exchanges.iter().filter(|exchange| exchange.wished.is_some());
-    (exchanges.len() as u64, wished.count() as u64)
 }
 
 #[test]
@@ -92,15 +74,7 @@ fn the_shadow_gets_the_wished_requests_and_no_other() {
         let _named = Named(seed);
         let (world, scripts) = converse(seed, clear);
         let books = world.engine.books();
-        assert!(world.whole(), "{books:#?}");
-        let others = scripts.iter().filter(|script| script.framing == Framing::Lengths).count();
-        assert_eq!(books.flows.aborted.get(Aborted::Unmaskable), others as u64);
-        assert_eq!(books.flows.mirrored + others as u64, books.flows.seen);
-        let (all, wished) = counts(&scripts);
-        assert_eq!((books.requests.seen, books.requests.delivered), (all, wished), "{books:#?}");
-        assert_eq!(books.requests.answered, wished);
-        assert_eq!(books.requests.skipped.total(), all - wished);
-        assert_eq!(books.gates.timed_out, 0);
+        let wished = check_all_arrived(&world, &scripts);
         for (sum, reason) in left_out.iter_mut().zip([LeftOut::Filtered, LeftOut::Unmaskable]) {
             *sum += books.requests.skipped.get(reason);
         }
@@ -130,26 +104,7 @@ fn check(world: &World, seed: u64, wished: u64) {
 
 #[test]
 fn bad_links_change_nothing_of_what_is_wished() {
-    let mut mirrored = 0;
-    for seed in seeds(0..400) {
-        let _named = Named(seed);
-        // The world asserts at every step that the shadow got a beginning of what is wished.
-        let (world, scripts) = converse(seed, |dice| Weather {
-            shadow_loss: dice.below(25),
-            client_late: dice.below(20),
-            client_duplicates: dice.below(20),
-            ..clear(dice)
-        });
-        let books = world.engine.books();
-        let (all, wished) = counts(&scripts);
-        assert_eq!(books.requests.seen, all);
-        if books.flows.aborted.total() == books.flows.aborted.get(Aborted::Unmaskable) {
-            assert!(world.whole(), "{books:#?}");
-            assert_eq!(books.requests.delivered, wished);
-        }
-        mirrored += books.flows.mirrored;
-    }
-    assert!(mirrored > 100 || std::env::var("SHADOWTAP_SEED").is_ok(), "only {mirrored}");
+    check_bad_links(converse);
 }
 
 #[test]
