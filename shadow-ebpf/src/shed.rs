@@ -13,19 +13,20 @@ use crate::ring;
 const SEED: u64 = 0x5348_4144_4f57_5441;
 
 /// Whether a client's packet is left out for the sake of other flows: the share of flows for which it
-/// is grows from none while the ring is half full to all when it is full.
+/// is grows from none while a quarter of the ring is free to all when none is.
 #[inline(always)]
 pub fn leaves_out(packet: &mut Packet) -> bool {
-    let (waiting, half) = (ring::requests_waiting(), ring::requests_size() / 2);
-    waiting > half && half != 0 && is_among_first(packet, waiting - half, half)
+    let quarter = ring::requests_size() / 4;
+    let waiting = ring::requests_waiting();
+    waiting > 3 * quarter && quarter != 0 && is_among_first(packet, waiting - 3 * quarter, quarter)
 }
 
 /// Not inlined: the address has no room on the caller's stack.
 #[inline(never)]
-fn is_among_first(packet: &mut Packet, beyond: u64, half: u64) -> bool {
+fn is_among_first(packet: &mut Packet, beyond: u64, quarter: u64) -> bool {
     let mut client = Address::ANY_V6;
     packet.source(&mut client);
     let place = place(SEED, &client, packet.ports.source);
     // A ring has less than 2^32 octets.
-    u64::from(place) < (beyond << 32) / half
+    u64::from(place) < (beyond << 32) / quarter
 }

@@ -49,8 +49,10 @@ fn upload(stage: &Stage, family: Family) -> Result<Vec<Completed>> {
 
 fn mixed_requests(family: Family, requests: u64, seed: u64) -> Result<()> {
     let stage = Stage::new()?;
-    // On a busy machine the shadow may fall behind by more than the default of 5 s.
-    let mirror = stage.mirror(family, &["--gate-timeout", "60s", "--drain", "40s"])?;
+    // On a busy machine the shadow may fall behind by more than the default of 5 s, and the daemon by
+    // the largest upload on top of all else.
+    let flags = ["--gate-timeout", "60s", "--drain", "40s", "--ring-size", "64MiB"];
+    let mirror = stage.mirror(family, &flags)?;
     let mix = Mix {
         rate: Some(1_500),
         max_body: 256 << 10,

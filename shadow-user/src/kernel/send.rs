@@ -161,16 +161,17 @@ impl RawSender {
         });
     }
 
-    /// The same with what `write` appends; false when that is nothing.
-    pub fn push_with(&mut self, write: impl FnOnce(&mut Vec<u8>) -> bool) -> bool {
+    /// The same with what `write` appends; how many bytes that is, none when it has nothing.
+    pub fn push_with(&mut self, write: impl FnOnce(&mut Vec<u8>) -> bool) -> usize {
         if self.packets.len() == MAX_BATCH || self.held.len() >= MAX_HELD {
             self.flush();
         }
         let start = self.held.len();
         if !write(&mut self.held) {
             self.held.truncate(start);
-            return false;
+            return 0;
         }
+        let written = self.held.len() - start;
         match destination(&self.held[start..]) {
             Some((destination, is_v6)) => {
                 self.packets.push(Held { start, end: self.held.len(), destination, is_v6 });
@@ -180,7 +181,7 @@ impl RawSender {
                 self.stats.unsent[Unsent::NotIp as usize] += 1;
             }
         }
-        true
+        written
     }
 
     /// Sends what is held, in order.

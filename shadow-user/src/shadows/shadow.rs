@@ -16,6 +16,9 @@ use crate::report::Mirrored;
 /// client's bytes for good, a packet of ours is only late.
 const SEND_BUDGET: usize = 512;
 
+/// The same in bytes: of large packets fewer go in a turn, lest a turn outlast what the ring has room for.
+const SEND_BUDGET_BYTES: usize = 128 << 10;
+
 /// One shadow, and all that is mirrored to it.
 pub struct Shadow {
     name: Arc<str>,
@@ -98,11 +101,22 @@ impl Shadow {
     /// Sends a bounded number of packets, of each copy alike; whether there are more.
     pub(super) fn transmit(&mut self, now: Instant) -> bool {
         let Self { engines, sender, .. } = self;
-        let budget = (SEND_BUDGET / engines.len().max(1)).max(1);
+        let copies = engines.len().max(1);
+        let part = |budget: usize| (budget / copies).max(1);
         let mut more = false;
         for engine in engines {
-            let mut write = |buffer: &mut Vec<u8>| engine.poll_transmit(now, buffer);
-            more |= (0..budget).all(|_| sender.push_with(&mut write));
+            let (mut packets, mut bytes) = (part(SEND_BUDGET), part(SEND_BUDGET_BYTES));
+            more |= loop {
+                if packets == 0 || bytes == 0 {
+                    break true;
+                }
+                let written = sender.push_with(|buffer| engine.poll_transmit(now, buffer));
+                if written == 0 {
+                    break false;
+                }
+                packets -= 1;
+                bytes = bytes.saturating_sub(written);
+            };
         }
         sender.flush();
         more
