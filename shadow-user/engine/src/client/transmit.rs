@@ -19,6 +19,8 @@ pub struct Outgoing<'a> {
     pub segment: Segment<'a>,
     /// The data octets, in two parts.
     pub payload: [&'a [u8]; 2],
+    /// Data octets of each segment but the last, where the payload is that of several.
+    pub segment_size: u32,
 }
 
 impl Outgoing<'_> {
@@ -26,6 +28,12 @@ impl Outgoing<'_> {
     #[must_use]
     pub fn payload_len(&self) -> usize {
         self.payload[0].len() + self.payload[1].len()
+    }
+
+    /// How many segments it is.
+    #[must_use]
+    pub fn segments(&self) -> usize {
+        self.payload_len().div_ceil(self.segment_size.max(1) as usize).max(1)
     }
 }
 
@@ -61,6 +69,12 @@ struct Text {
 impl Client {
     /// The next segment due, until `None`.
     pub fn poll_transmit(&mut self, now: Instant) -> Option<Outgoing<'_>> {
+        self.poll_transmit_up_to(0, now)
+    }
+
+    /// The same, or as many segments in one as have new data and may go now, of up to `most` octets of data
+    /// in all: for whoever cuts them up, as network cards do (TCP segmentation offload).
+    pub fn poll_transmit_up_to(&mut self, most: u32, now: Instant) -> Option<Outgoing<'_>> {
         if let Some(reset) = self.reset_due.take() {
             return Some(self.reset(reset, now));
         }
@@ -68,7 +82,7 @@ impl Client {
             State::Closed => None,
             State::SynSent if self.syn_due => Some(self.syn(now)),
             State::SynSent => None,
-            _ => match self.next_text(now) {
+            _ => match self.next_text(most, now) {
                 Some(text) => Some(self.text(text, now)),
                 None if self.ack_due => Some(self.ack(now)),
                 None => None,
@@ -90,7 +104,7 @@ impl Client {
             options: Options { timestamps: self.timestamps_option(now), ..Options::default() },
             ..Segment::default()
         };
-        Outgoing { segment, payload: [&[], &[]] }
+        Outgoing { segment, payload: [&[], &[]], segment_size: 0 }
     }
 
     fn syn(&mut self, now: Instant) -> Outgoing<'static> {
@@ -122,7 +136,7 @@ impl Client {
             options,
             ..Segment::default()
         };
-        Outgoing { segment, payload: [&[], &[]] }
+        Outgoing { segment, payload: [&[], &[]], segment_size: 0 }
     }
 
     fn ack(&mut self, now: Instant) -> Outgoing<'static> {
@@ -131,7 +145,7 @@ impl Client {
         let seq = earlier(self.snd.nxt, self.snd.window_edge());
         let segment = self.header(seq, now);
         self.acknowledgment_sent();
-        Outgoing { segment, payload: [&[], &[]] }
+        Outgoing { segment, payload: [&[], &[]], segment_size: 0 }
     }
 
     /// Every acknowledgment rides on whatever is sent.
@@ -179,12 +193,13 @@ impl Client {
             let end = text.seq + text.len + u32::from(text.fin);
             end == self.snd.nxt
         };
+        let segment_size = self.limit();
         self.acknowledgment_sent();
-        Outgoing { segment, payload: self.snd.slices(text.seq, text.len) }
+        Outgoing { segment, payload: self.snd.slices(text.seq, text.len), segment_size }
     }
 
     /// Chooses what occupies sequence space, and takes note of it as sent.
-    fn next_text(&mut self, now: Instant) -> Option<Text> {
+    fn next_text(&mut self, most: u32, now: Instant) -> Option<Text> {
         if let Some(text) = self.force.take().and_then(|force| self.forced(force)) {
             self.sent(text, now);
             return Some(text);
@@ -209,6 +224,7 @@ impl Client {
         let room = cwnd.saturating_sub(self.scoreboard.pipe(una, nxt, smss));
         let text = candidate.filter(|text| text.len.max(1) <= room);
         if let Some(text) = text {
+            let text = self.longer(text, room.min(most));
             self.sent(text, now);
             return Some(text);
         }
@@ -262,6 +278,22 @@ impl Client {
         let all = unsent <= u64::from(usable);
         let worthwhile = len >= limit || all || len >= self.snd.max_wnd / 2;
         (worthwhile || anyway).then_some(Text { seq: self.snd.nxt, len, fin, rescue: false })
+    }
+
+    /// A full segment of what was never sent, with those that would follow it: whole ones, and one that is not
+    /// when it is the last of what is queued.
+    fn longer(&self, text: Text, most: u32) -> Text {
+        let limit = self.limit();
+        if text.seq != self.snd.nxt || text.len < limit || text.fin {
+            return text;
+        }
+        let (unsent, usable) = (self.snd.unsent(), self.snd.usable());
+        let can = u32::try_from(unsent).unwrap_or(u32::MAX).min(usable).min(most);
+        let len = if u64::from(can) == unsent { can } else { can - can % limit };
+        if len <= text.len {
+            return text;
+        }
+        Text { len, fin: self.snd.fin_after(len) && len < usable, ..text }
     }
 
     /// RFC 6675, 4, NextSeg (4): "we provide the opportunity for a single "rescue" retransmission

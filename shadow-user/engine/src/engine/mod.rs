@@ -15,6 +15,7 @@ use std::net::SocketAddr;
 use crate::answers::{Order, Trailing};
 use crate::books::{Aborted, Books, FlowEnd, IgnoredPacket, IgnoredReply, Skipped};
 use crate::circuit::Circuit;
+use crate::client::Outgoing;
 use crate::config::EngineConfig;
 pub use crate::engine::ask::{Question, QuestionId};
 use crate::engine::flow::{Ended, Flow, Stage};
@@ -23,10 +24,11 @@ use crate::engine::table::Table;
 use crate::engine::timers::{FlowId, Timers};
 use crate::exchange::Exchange;
 use crate::iss::Secret;
+use crate::offload::{Offload, Transmit};
 use crate::quota::{Budget, Quota};
 use crate::sources::Sources;
 use crate::time::{Duration, Instant};
-use crate::wire::{self, IcmpError, Malformed, Packet, Segment};
+use crate::wire::{IcmpError, Malformed, Packet, Segment};
 
 /// How long a client may take for its handshake: Linux sends SYN for 67 s by default
 /// (`tcp_syn_retries` = 6 gives 127 s; the last waits are rarely lived through).
@@ -185,23 +187,36 @@ impl Engine {
 
     /// Appends the next whole IP packet for the shadow to `buffer`; false when there is none.
     pub fn poll_transmit(&mut self, now: Instant, buffer: &mut Vec<u8>) -> bool {
+        self.poll_transmit_offloaded(now, Offload::None, buffer).is_some()
+    }
+
+    /// The same for whoever does to a packet what network cards do; what is left to do, or `None` when there
+    /// is no packet.
+    pub fn poll_transmit_offloaded(
+        &mut self,
+        now: Instant,
+        offload: Offload,
+        buffer: &mut Vec<u8>,
+    ) -> Option<Transmit> {
         let shadow = self.config.shadow;
         if let Some((local, reset)) = self.resets.pop_front() {
-            wire::emit(local, shadow, &reset, [&[], &[]], buffer);
+            let outgoing = Outgoing { segment: reset, payload: [&[], &[]], segment_size: 0 };
             self.books.transmitted += 1;
-            return true;
+            return Some(offload.emit(local, shadow, &outgoing, buffer));
         }
         let paces = self.budget.paces() && !self.finished;
+        // A budget lets single packets go.
+        let offload = if paces { offload.of_single_segments() } else { offload };
         let before = buffer.len();
         while let Some(id) = self.ready.front().copied() {
             if paces && !self.budget.lets_send(now) {
                 self.budget.is_behind(now);
-                return false;
+                return None;
             }
             let sent = match self.flows.get_mut(id) {
                 Some(Flow { stage: Stage::Open(session), .. }) => {
                     let nxt = session.snd_nxt();
-                    let sent = session.poll_transmit(now, buffer);
+                    let sent = session.poll_transmit(now, offload, buffer);
                     if paces && nxt != session.snd_nxt() {
                         session.was_held_back(now);
                     }
@@ -209,15 +224,15 @@ impl Engine {
                 }
                 _ => None,
             };
-            if let Some(again) = sent {
+            if let Some((transmit, again)) = sent {
                 if paces {
                     self.budget.sent(buffer.len() - before, now);
                     // One packet of each in turn, lest a long stream keeps all others waiting.
                     self.ready.rotate_left(1);
                 }
-                self.books.transmitted += 1;
+                self.books.transmitted += u64::from(transmit.packets);
                 self.books.retransmitted += u64::from(again);
-                return true;
+                return Some(transmit);
             }
             self.ready.pop_front();
             if let Some(flow) = self.flows.get_mut(id) {
@@ -228,7 +243,7 @@ impl Engine {
             }
         }
         self.budget.has_caught_up();
-        false
+        None
     }
 
     /// No more is captured: flows without a session end, the others deliver what they have.

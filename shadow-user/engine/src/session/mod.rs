@@ -13,6 +13,7 @@ use crate::circuit::Sign;
 use crate::client::{self, Client, Event, Unreachable};
 use crate::config::EngineConfig;
 use crate::exchange::{Depth, Exchange, Unpaired};
+use crate::offload::{Offload, Transmit};
 use crate::reassembly::{Delivery, Outcome, QueueError, Reassembler};
 use crate::rules::Proposal;
 use crate::seq::SeqNum;
@@ -21,7 +22,7 @@ use crate::session::edit::{Admit, Editor, Pen};
 use crate::session::gate::{Close, Gate, GatePolicy};
 use crate::session::stream::Stream;
 use crate::time::{Duration, Instant};
-use crate::wire::{self, IcmpError, IcmpReason, Segment};
+use crate::wire::{IcmpError, IcmpReason, Segment};
 
 /// A hole that opened while the capture is known to have lost packets waits no longer than this.
 const KNOWN_LOSS_HOLE: Duration = Duration::from_secs(1);
@@ -555,16 +556,21 @@ impl Session {
         [client, self.gate.poll_timeout(), hole, answers, asked].into_iter().flatten().min()
     }
 
-    /// Appends the next packet for the shadow to `buffer`, if there is one; whether it
+    /// Appends the next packet for the shadow to `buffer`, if there is one; and whether it
     /// carries data, SYN or FIN again.
-    pub(crate) fn poll_transmit(&mut self, now: Instant, buffer: &mut Vec<u8>) -> Option<bool> {
+    pub(crate) fn poll_transmit(
+        &mut self,
+        now: Instant,
+        offload: Offload,
+        buffer: &mut Vec<u8>,
+    ) -> Option<(Transmit, bool)> {
         let client = self.client.as_mut()?;
         let (local, shadow, nxt) = (client.local(), client.remote(), client.snd_nxt());
-        let outgoing = client.poll_transmit(now)?;
+        let outgoing = client.poll_transmit_up_to(offload.most(), now)?;
         let Segment { seq, flags, .. } = outgoing.segment;
         let len = outgoing.payload_len();
         let again = (len > 0 || flags.syn || flags.fin) && seq.before(nxt);
-        wire::emit(local, shadow, &outgoing.segment, outgoing.payload, buffer);
+        let transmit = offload.emit(local, shadow, &outgoing, buffer);
         if let Some(answers) = &mut self.answers
             && len > 0
         {
@@ -577,7 +583,7 @@ impl Session {
                 answers.forwarded(offset, now);
             }
         }
-        Some(again)
+        Some((transmit, again))
     }
 
     /// Heap octets.

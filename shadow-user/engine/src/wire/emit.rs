@@ -16,6 +16,9 @@ use super::{Flags, Segment};
 /// Linux's default time to live (`ip_default_ttl`) and hop limit.
 const HOP_LIMIT: u8 = 64;
 
+/// Where the checksum stands in a TCP header, in octets.
+const CHECKSUM: usize = 16;
+
 /// Appends one IP packet with the TCP segment: `segment`'s header fields, and
 /// the two parts of `payload` one behind the other (a ring buffer's two halves;
 /// `segment.payload` is not looked at).
@@ -33,6 +36,35 @@ pub fn emit(
     payload: [&[u8]; 2],
     buffer: &mut Vec<u8>,
 ) {
+    let Some((start, pseudo_header)) = write(source, destination, segment, payload, buffer) else {
+        return;
+    };
+    let sum = pseudo_header.bytes(&buffer[start..]);
+    buffer[start + CHECKSUM..start + CHECKSUM + 2].copy_from_slice(&sum.checksum());
+}
+
+/// The same with a checksum of the pseudo-header alone, for whoever completes it: Linux's `CHECKSUM_PARTIAL`.
+/// `payload` may be that of several segments, and then whoever sends it cuts it up.
+pub fn emit_partial(
+    source: SocketAddr,
+    destination: SocketAddr,
+    segment: &Segment<'_>,
+    payload: [&[u8]; 2],
+    buffer: &mut Vec<u8>,
+) {
+    if let Some((start, pseudo_header)) = write(source, destination, segment, payload, buffer) {
+        buffer[start + CHECKSUM..start + CHECKSUM + 2].copy_from_slice(&pseudo_header.fold());
+    }
+}
+
+/// Appends a packet without TCP's checksum; where its TCP header begins, and the sum to start from.
+fn write(
+    source: SocketAddr,
+    destination: SocketAddr,
+    segment: &Segment<'_>,
+    payload: [&[u8]; 2],
+    buffer: &mut Vec<u8>,
+) -> Option<(usize, Sum)> {
     let options = Written::new(&segment.options);
     let header_len = TCP_HEADER_LEN + options.as_bytes().len();
     let tcp_len = header_len + payload[0].len() + payload[1].len();
@@ -46,7 +78,7 @@ pub fn emit(
     debug_assert!(written.is_some(), "addresses of two families, or {tcp_len} octets of segment");
     let Some(tcp_len) = written else {
         buffer.truncate(start);
-        return;
+        return None;
     };
 
     let tcp_start = buffer.len();
@@ -66,9 +98,8 @@ pub fn emit(
     buffer.extend_from_slice(payload[0]);
     buffer.extend_from_slice(payload[1]);
 
-    let sum = Sum::pseudo_header(source.ip(), destination.ip(), protocol::TCP, u32::from(tcp_len))
-        .bytes(&buffer[tcp_start..]);
-    buffer[tcp_start + 16..tcp_start + 18].copy_from_slice(&sum.checksum());
+    let sum = Sum::pseudo_header(source.ip(), destination.ip(), protocol::TCP, u32::from(tcp_len));
+    Some((tcp_start, sum))
 }
 
 /// Appends an IPv4 header for `len` octets of TCP; `None` when they do not fit.

@@ -13,7 +13,7 @@ mod options;
 mod parse;
 mod segment;
 
-pub use emit::emit;
+pub use emit::{emit, emit_partial};
 pub use icmp::{IcmpError, IcmpReason};
 pub use ip::addresses;
 pub use parse::{Malformed, ends_of_reply};

@@ -7,6 +7,7 @@ mod vocabulary;
 
 mod closing;
 mod established;
+mod offload;
 mod path;
 mod recovery;
 mod syn_sent;

@@ -58,6 +58,8 @@ pub struct Bench {
     pub client: Client,
     pub now: Instant,
     pub received: Vec<u8>,
+    /// Data octets that go at once, in several segments.
+    pub most: u32,
 }
 
 pub fn config() -> Config {
@@ -72,7 +74,7 @@ impl Bench {
     pub fn syn_sent(config: Config) -> Self {
         let start = Instant::from_nanos(1_000_000_000);
         let client = Client::connect(config, start);
-        let mut bench = Self { client, now: start, received: Vec::new() };
+        let mut bench = Self { client, now: start, received: Vec::new(), most: 0 };
         let syn = bench.sent().unwrap();
         assert_eq!((syn.seq, syn.ack, syn.flags), (0, None, "S"));
         bench
@@ -209,7 +211,7 @@ impl Bench {
 
     /// The next segment due.
     pub fn sent(&mut self) -> Option<Seg> {
-        let outgoing = self.client.poll_transmit(self.now)?;
+        let outgoing = self.client.poll_transmit_up_to(self.most, self.now)?;
         let segment = outgoing.segment;
         let flags = segment.flags;
         let names = [(flags.syn, "S"), (flags.fin, "F"), (flags.rst, "R")];

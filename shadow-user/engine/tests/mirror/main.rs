@@ -11,6 +11,8 @@ mod asking;
 mod rules;
 mod script;
 mod stack;
+#[path = "../sim/tso.rs"]
+mod tso;
 mod wished;
 mod world;
 

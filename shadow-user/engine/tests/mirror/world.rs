@@ -8,12 +8,13 @@ use shadow_engine::exchange::Exchange;
 use shadow_engine::rules::Proposal;
 use shadow_engine::time::{Duration, Instant};
 use shadow_engine::wire::Packet;
-use shadow_engine::{Answered, Engine, EngineConfig, Question, QuestionId, Want};
+use shadow_engine::{Answered, Engine, EngineConfig, Offload, Question, QuestionId, Want};
 use smoltcp::iface::SocketHandle;
 use smoltcp::socket::tcp;
 
 use crate::script::{Dice, Framing, Script};
 use crate::stack::Stack;
+use crate::tso;
 
 /// Where a packet is going.
 #[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
@@ -282,11 +283,15 @@ impl World {
         }
         self.ask();
         let mut packet = Vec::new();
-        while self.engine.poll_transmit(self.now, &mut packet) {
-            let packet = std::mem::take(&mut packet);
-            assert!(packet.len() <= 1_500, "a packet of {} octets", packet.len());
-            if !self.dice.chance(weather.shadow_loss) {
-                self.send(Place::Shadow, packet, weather.shadow_latency);
+        let offload = Offload::Segmentation;
+        while let Some(transmit) =
+            self.engine.poll_transmit_offloaded(self.now, offload, &mut packet)
+        {
+            for packet in tso::packets(&std::mem::take(&mut packet), transmit) {
+                assert!(packet.len() <= 1_500, "a packet of {} octets", packet.len());
+                if !self.dice.chance(weather.shadow_loss) {
+                    self.send(Place::Shadow, packet, weather.shadow_latency);
+                }
             }
         }
     }

@@ -5,6 +5,7 @@ pub mod dice;
 pub mod link;
 pub mod shadow;
 pub mod sink;
+pub mod tso;
 
 use shadow_engine::time::Instant;
 
