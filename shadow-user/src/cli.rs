@@ -12,7 +12,7 @@ use serde::Deserialize;
 
 use crate::setting::{Text, one_or_many};
 
-pub use choice::{ClientAddress, Compare, GateAction, Live, LogFormat, Mark, Pace};
+pub use choice::{ClientAddress, Compare, GateAction, Live, LogFormat, Mark, Pace, Socket};
 pub use verbs::{
     CompletionsArgs, ConfigCheckArgs, ConfigCommand, CtlArgs, CtlCommand, GuardCommand,
     GuardRemoveArgs, ManArgs, RouteAddArgs, RouteCommand, RouteDelArgs,
@@ -425,6 +425,11 @@ pub struct MirrorArgs {
     /// Time between a client's segments: as-captured or off [default: as-captured]
     #[arg(long, value_name = "PACE")]
     pub pace: Option<Text>,
+
+    /// How packets leave for the shadow: by a packet socket while that is possible (auto), which costs least,
+    /// or through this host's firewall (raw) [default: auto]
+    #[arg(long, value_name = "SOCKET")]
+    pub socket: Option<Text>,
 
     /// Memory of the whole daemon [default: 256MiB]
     #[arg(long, value_name = "SIZE")]

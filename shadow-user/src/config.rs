@@ -20,7 +20,7 @@ use shadow_engine::Network;
 use shadow_engine::rules::Rules;
 
 use crate::cli::{
-    ClientAddress, Compare, ConfigCheckArgs, GateAction, Live, LogFormat, MirrorArgs, Pace,
+    ClientAddress, Compare, ConfigCheckArgs, GateAction, Live, LogFormat, MirrorArgs, Pace, Socket,
 };
 use crate::compare::MAX_WAITING;
 use crate::ctl::Place;
@@ -109,6 +109,8 @@ pub struct Config {
     pub shadow_timeout: Duration,
     /// When released data goes out.
     pub pace: Pace,
+    /// By which socket packets leave.
+    pub socket: Socket,
     /// Bytes for flows and their data: what `--memory-limit` leaves besides the rings
     /// and the process itself.
     pub flow_memory: usize,
@@ -493,6 +495,7 @@ impl Config {
                 .parse(positive_duration)?
                 .value,
             pace: given!("pace", pace, "as-captured").parse(choice)?.value,
+            socket: given!("socket", socket, "auto").parse(choice)?.value,
             flow_memory,
             max_flows,
             live: if takes_stdout { Live::Off } else { live.value },

@@ -16,9 +16,10 @@ use crate::config::{Config, Service};
 use crate::ctl::{self, Socket};
 use crate::host::{Interface, Netlink, addresses};
 use crate::http::{self, Listening};
-use crate::kernel;
+use crate::kernel::{self, NextHop};
 use crate::links::{Change, Link, Links};
 use crate::live::Live;
+use crate::next_hop;
 use crate::notice::Notices;
 use crate::pressure::{Gauges, Governor};
 use crate::report::Snapshot;
@@ -88,6 +89,8 @@ pub struct Control<'a> {
     pub links: Links,
     /// The addresses of this host that the programs know.
     pub own: Vec<IpAddr>,
+    /// The shadows, and to whom packets for each are handed; none when only a raw socket is wanted.
+    pub next_hops: Vec<(IpAddr, Option<NextHop>)>,
     /// The signals that end a run.
     pub signals: Signals,
     /// The worker's ear.
@@ -239,6 +242,7 @@ impl Control<'_> {
             Ok(interfaces) => {
                 self.look_at_links(&interfaces);
                 self.follow_addresses(&interfaces);
+                self.follow_next_hops(&interfaces).await;
             }
             Err(error) => tracing::warn!("interfaces are unknown: {error:#}"),
         }
@@ -277,6 +281,26 @@ impl Control<'_> {
             let _ = self.commands.send(Command::SetServices(service_keys(&services, &own)));
         }
         self.own = own;
+    }
+
+    /// A neighbour may be found, change its Ethernet address, or be lost; a route may lead elsewhere.
+    async fn follow_next_hops(&mut self, interfaces: &[Interface]) {
+        let mut has_changed = false;
+        for (shadow, known) in &mut self.next_hops {
+            let found = next_hop::find(&self.netlink, interfaces, *shadow).await;
+            let found = found.unwrap_or_else(|error| {
+                tracing::warn!("the next hop to {shadow} is unknown: {error:#}");
+                None
+            });
+            if found != *known {
+                tracing::debug!(?found, "the next hop to {shadow} has changed");
+                (*known, has_changed) = (found, true);
+            }
+        }
+        if has_changed {
+            let next_hops = self.next_hops.iter().map(|(_, next_hop)| *next_hop).collect();
+            let _ = self.commands.send(Command::SetNextHops(next_hops));
+        }
     }
 
     fn flush_log(&mut self) {

@@ -13,7 +13,7 @@ use procfs::sys::kernel::Version;
 use rtnetlink::packet_route::AddressFamily;
 use rtnetlink::packet_route::address::AddressAttribute;
 use rtnetlink::packet_route::link::{InfoKind, LinkAttribute, LinkFlags, LinkInfo, LinkLayerType};
-use rtnetlink::packet_route::neighbour::{NeighbourAddress, NeighbourAttribute};
+use rtnetlink::packet_route::neighbour::{NeighbourAddress, NeighbourAttribute, NeighbourState};
 use rtnetlink::packet_route::route::{RouteAddress, RouteAttribute, RouteMetric, RouteType};
 use rtnetlink::{Handle, RouteMessageBuilder};
 
@@ -149,6 +149,9 @@ pub struct Route {
     pub mtu: Option<u32>,
     /// Whether the address is one of this host's own.
     pub local: bool,
+    /// The address on the link that packets are handed to: a gateway's, or the destination itself; `None` where
+    /// it is not as simple as that.
+    pub neighbour: Option<IpAddr>,
 }
 
 /// The kernel's routing and interface tables.
@@ -217,7 +220,7 @@ impl Netlink {
         Ok(interfaces)
     }
 
-    /// The neighbours on an interface whose Ethernet addresses are known.
+    /// The neighbours on an interface whose Ethernet addresses are known, and hold.
     ///
     /// # Errors
     /// When the kernel does not answer the request.
@@ -230,7 +233,11 @@ impl Netlink {
             .try_collect()
             .await
             .context("no list of neighbours")?;
-        let known = messages.into_iter().filter(|message| message.header.ifindex == index);
+        let known = messages.into_iter().filter(|message| {
+            use NeighbourState::{Failed, Incomplete};
+            message.header.ifindex == index
+                && !matches!(message.header.state, Failed | Incomplete | NeighbourState::None)
+        });
         Ok(known
             .filter_map(|message| {
                 let (mut address, mut mac) = (None, None);
@@ -305,7 +312,8 @@ impl Netlink {
             message.header.address_family,
             AddressFamily::Inet | AddressFamily::Inet6
         ));
-        let mut route = Route { oif: 0, source: destination, mtu: None, local };
+        let neighbour = Some(destination);
+        let mut route = Route { oif: 0, source: destination, mtu: None, local, neighbour };
         let mut source = None;
         for attribute in message.attributes {
             match attribute {
@@ -316,6 +324,16 @@ impl Netlink {
                 RouteAttribute::PrefSource(RouteAddress::Inet6(address)) => {
                     source = Some(IpAddr::V6(address));
                 }
+                RouteAttribute::Gateway(RouteAddress::Inet(gateway)) => {
+                    route.neighbour = Some(IpAddr::V4(gateway));
+                }
+                RouteAttribute::Gateway(RouteAddress::Inet6(gateway)) => {
+                    route.neighbour = Some(IpAddr::V6(gateway));
+                }
+                // A gateway of the other family; a tunnel of the route's own; one of several.
+                RouteAttribute::Via(_)
+                | RouteAttribute::Encap(_)
+                | RouteAttribute::MultiPath(_) => route.neighbour = None,
                 RouteAttribute::Metrics(metrics) => {
                     route.mtu = metrics.iter().find_map(|metric| match metric {
                         RouteMetric::Mtu(mtu) => Some(*mtu),
@@ -366,7 +384,11 @@ mod tests {
             let loopback: IpAddr = [127, 0, 0, 1].into();
             assert!(lo.addresses.contains(&loopback));
             let route = netlink.route(loopback).await.expect("route");
-            assert_eq!(route, Route { oif: lo.index, source: loopback, mtu: None, local: true });
+            let neighbour = Some(loopback);
+            assert_eq!(
+                route,
+                Route { oif: lo.index, source: loopback, mtu: None, local: true, neighbour }
+            );
         }
     }
 }

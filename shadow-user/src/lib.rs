@@ -25,6 +25,7 @@ mod log;
 pub mod manual;
 pub mod middleware;
 pub mod mirror;
+pub mod next_hop;
 mod notice;
 pub mod preflight;
 pub mod pressure;

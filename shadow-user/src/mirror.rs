@@ -142,6 +142,10 @@ async fn mirror(config: &Config) -> anyhow::Result<()> {
     let guards: Vec<_> = plan.guards.iter().map(|guard| guard.name.as_str()).collect();
     let guards = guards.join(", ");
     let links = Links::new(&links(config, &plan), &interfaces);
+    let next_hops = match config.socket {
+        cli::Socket::Auto => plan.ways.iter().map(|way| (way.shadow.ip(), None)).collect(),
+        cli::Socket::Raw => Vec::new(),
+    };
     let is_compared = config.compare != cli::Compare::Off;
     let sources = http::Sources { published, seen: is_compared.then(|| comparing.seen()) };
     let control = control::Control {
@@ -149,6 +153,7 @@ async fn mirror(config: &Config) -> anyhow::Result<()> {
         netlink,
         links,
         own,
+        next_hops,
         signals,
         commands,
         sources,

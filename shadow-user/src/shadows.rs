@@ -13,6 +13,7 @@ use shadow_engine::time::Instant;
 use shadow_engine::{Answered, Engine, Order, Quota, Want, wire};
 
 use crate::comparing;
+use crate::kernel::NextHop;
 use crate::middleware::Asker;
 use crate::report::Mirrored;
 
@@ -117,6 +118,13 @@ impl Shadows {
     pub fn shed(&mut self, mut keep: impl FnMut(SocketAddr, SocketAddr) -> bool, now: Instant) {
         for shadow in &mut self.shadows {
             shadow.each(|engine| engine.shed(&mut keep, now));
+        }
+    }
+
+    /// To whom packets for each of them, in their order, are handed from now on.
+    pub fn set_next_hops(&mut self, next_hops: &[Option<NextHop>]) {
+        for (shadow, next_hop) in self.shadows.iter_mut().zip(next_hops) {
+            shadow.set_next_hop(*next_hop);
         }
     }
 

@@ -19,7 +19,7 @@ use tokio::sync::oneshot;
 use crate::choice::{Places, Sample, Selection};
 use crate::comparing;
 use crate::ctl::settings::{Change, Name, Settings};
-use crate::kernel::{self, KernelCounters, KernelError, Pinning, Programs, Rings};
+use crate::kernel::{self, KernelCounters, KernelError, NextHop, Pinning, Programs, Rings};
 use crate::links::Link;
 use crate::middleware::Asker;
 use crate::pressure::{Beyond, Eased, Step};
@@ -81,6 +81,9 @@ pub enum Command {
         /// What was too much, and in words by how much; none when it is less.
         beyond: Option<Beyond>,
     },
+    /// Hand packets for each of the shadows, in their order, to these from now on; to whom the kernel's routes
+    /// say where there is none.
+    SetNextHops(Vec<Option<NextHop>>),
     /// Attach the programs to an interface that has come back.
     Attach(Link),
     /// End capture, and give open sessions this long to end.
@@ -334,6 +337,7 @@ impl Worker {
                     let _ = done.send(self.change(&change));
                 }
                 Ok(Command::Ease { step, beyond }) => self.ease(step, beyond),
+                Ok(Command::SetNextHops(next_hops)) => self.shadows.set_next_hops(&next_hops),
                 Ok(Command::Attach(link)) => self.attach(&link),
                 Ok(Command::Stop { drain }) => self.stop(drain)?,
                 Ok(Command::Abort) => {

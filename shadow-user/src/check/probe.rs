@@ -12,7 +12,7 @@ use shadow_engine::time::Instant;
 use shadow_engine::wire::{IcmpError, IcmpReason, Packet, emit};
 
 use crate::config::{Config, SourceMode};
-use crate::kernel::{self, LoadOptions, Programs, RawSender, Rings, Unsent};
+use crate::kernel::{self, LoadOptions, Programs, Rings, Sender, Unsent};
 use crate::preflight::Way;
 use crate::services::{guard_rule, own_addresses, shadow_key};
 
@@ -134,7 +134,7 @@ impl Probe {
             ..client::Config::new(self.local, self.shadow, SeqNum::new(iss), Offer::default())
         };
         let client = Client::connect(config, now);
-        let sender = RawSender::new()?;
+        let sender = Sender::new()?;
         Handshake { client, rings, sender, answered: None, reported: None }.run(now + limit).await
     }
 }
@@ -162,7 +162,7 @@ fn nobody(is_ipv4: bool, own: &[IpAddr]) -> IpAddr {
 struct Handshake {
     client: Client,
     rings: Rings,
-    sender: RawSender,
+    sender: Sender,
     /// By which interface the last segment of the shadow came in.
     answered: Option<u32>,
     reported: Option<Outcome>,

@@ -20,7 +20,7 @@ fn plan(config: &Config) -> Plan {
             role: Role::Shadow,
             setting: config.shadows[0].clone(),
             shadow: config.shadows[0].text.parse().expect("address"),
-            route: Route { oif: 2, source, mtu: None, local: false },
+            route: Route { oif: 2, source, mtu: None, local: false, neighbour: None },
             interface: interface(2, "eth0"),
             path_mtu: 1500,
         }],

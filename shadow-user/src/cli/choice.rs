@@ -42,6 +42,15 @@ pub enum Pace {
     Off,
 }
 
+/// By which socket packets leave for the shadow.
+#[derive(Clone, Copy, Debug, Eq, PartialEq, ValueEnum)]
+pub enum Socket {
+    /// A packet socket while the next hop is known and all depends on it alone; else a raw socket.
+    Auto,
+    /// A raw socket: as packets of any program go, through the host's firewall.
+    Raw,
+}
+
 /// How progress is shown.
 #[derive(Clone, Copy, Debug, Eq, PartialEq, ValueEnum)]
 pub enum Live {

@@ -78,7 +78,7 @@ fn defaults_are_those_of_the_help() {
     assert_eq!(config.ring_size, 16 << 20);
     assert_eq!(config.gate_timeout, Duration::from_secs(5));
     assert_eq!(config.gate_action, GateAction::Abort);
-    assert_eq!(config.pace, Pace::AsCaptured);
+    assert_eq!((config.pace, config.socket), (Pace::AsCaptured, Socket::Auto));
     assert_eq!(config.flow_memory, (256 - 36 - 16 - 8 - 8 - 8) << 20, "180 MiB for flows");
     assert_eq!(config.max_flows, 200_000);
     assert_eq!(config.choosing.selection, Selection::default());
@@ -104,7 +104,7 @@ fn every_flag_reaches_its_field() {
         "--iface eth0 --iface eth1 --port 10.0.0.5:80 --port [fd00::1]:443 --shadow [fd00::9]:81 \
          --listen 127.0.0.1:9100 --summary /tmp/s.json --duration 1m --drain 0s --dry-run \
          --source self --source-ports 2000-2999 --ring-size 64KiB --gate-timeout 1s \
-         --gate-action send --pace off --memory-limit 32MiB --max-flows 7 --live lines \
+         --gate-action send --pace off --socket raw --memory-limit 32MiB --max-flows 7 --live lines \
          --log-format json -vv",
     )
     .expect("valid");
@@ -122,7 +122,7 @@ fn every_flag_reaches_its_field() {
     assert_eq!(config.ring_size, 65_536);
     assert_eq!(config.gate_timeout, Duration::from_secs(1));
     assert_eq!(config.gate_action, GateAction::Send);
-    assert_eq!(config.pace, Pace::Off);
+    assert_eq!((config.pace, config.socket), (Pace::Off, Socket::Raw));
     assert_eq!(config.flow_memory, (32 << 20) - (128 << 10) - (16 << 20) - (512 << 10));
     assert_eq!(config.max_flows, 7);
     assert_eq!(config.live, Live::Lines);

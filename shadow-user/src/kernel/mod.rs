@@ -16,6 +16,7 @@ mod ring;
 mod rings;
 mod select;
 mod send;
+mod xfrm;
 
 pub use attach::AttachMode;
 pub use clock::now;
@@ -25,4 +26,5 @@ pub use neighbours::NeighbourSocket;
 pub use pin::{PinnedGuard, Pinning, check_bpffs};
 pub use programs::{LoadOptions, Programs, ResponseOptions};
 pub use rings::{Drained, Rings};
-pub use send::{MAX_BATCH, RawSender, SendStats, Unsent};
+pub use send::{MAX_BATCH, NextHop, SendStats, Sender, Unsent};
+pub use xfrm::has_outgoing_policies;

@@ -32,7 +32,13 @@ fn host() -> Host {
 }
 
 fn route() -> Route {
-    Route { oif: 3, source: "10.1.0.5".parse().expect("address"), mtu: None, local: false }
+    Route {
+        oif: 3,
+        source: "10.1.0.5".parse().expect("address"),
+        mtu: None,
+        local: false,
+        neighbour: None,
+    }
 }
 
 fn plan(config: &Config, host: &Host, shadow: &str, route: Route) -> Result<Plan, Refusal> {

@@ -219,6 +219,11 @@ fn sent(list: &mut List, shadow: &Mirrored) {
     list.count("sent.retransmitted", "Segments made again", books.retransmitted);
     list.count("sent.packets", "Packets that the kernel took to send", sends.packets);
     list.count("sent.bytes", "Their bytes with headers", sends.bytes);
+    list.count(
+        "sent.by_packet_socket",
+        "Those of the packets that went by a packet socket, past this host's firewall",
+        sends.by_packet_socket,
+    );
     list.reasons(
         "sent.unsent",
         "Packets that the kernel did not take; TCP sends them again",

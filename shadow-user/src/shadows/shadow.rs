@@ -9,7 +9,7 @@ use shadow_engine::{Engine, Order, Quota, Want};
 
 use super::Role;
 use crate::comparing::{self, Handed};
-use crate::kernel::{KernelError, RawSender};
+use crate::kernel::{KernelError, NextHop, Sender};
 use crate::report::Mirrored;
 
 /// Packets that are sent to one shadow before the rings get their turn: a ring that fills up loses a
@@ -26,7 +26,7 @@ pub struct Shadow {
     /// One for each copy, and one at least. They see the same packets of clients, and send from sources
     /// of their own. The first alone sees production's answers: an exchange is compared once.
     engines: Vec<Engine>,
-    sender: RawSender,
+    sender: Sender,
     /// Exchanges that were handed over.
     compared: u64,
     /// Exchanges for which there was no room.
@@ -39,7 +39,7 @@ impl Shadow {
     /// # Errors
     /// When the sockets are not to be had.
     pub fn new(name: &str, role: Role, engines: Vec<Engine>) -> Result<Self, KernelError> {
-        let sender = RawSender::new()?;
+        let sender = Sender::new()?;
         Ok(Self { name: name.into(), role, engines, sender, compared: 0, queue_full: 0 })
     }
 
@@ -61,6 +61,16 @@ impl Shadow {
     /// What all of its engines are told alike.
     pub(super) fn each(&mut self, tell: impl FnMut(&mut Engine)) {
         self.engines.iter_mut().for_each(tell);
+    }
+
+    /// Sends there from now on, or as the kernel's routes say.
+    pub(super) fn set_next_hop(&mut self, next_hop: Option<NextHop>) {
+        if let Err(error) = self.sender.set_next_hop(next_hop) {
+            tracing::warn!(
+                "packets to {} go by a raw socket, which costs more: {error}",
+                self.name
+            );
+        }
     }
 
     /// How much it is asked to take from now on.
@@ -110,7 +120,9 @@ impl Shadow {
                 if packets == 0 || bytes == 0 {
                     break true;
                 }
-                let written = sender.push_with(|buffer| engine.poll_transmit(now, buffer));
+                let written = sender.push_with(now, |offload, buffer| {
+                    engine.poll_transmit_offloaded(now, offload, buffer)
+                });
                 if written == 0 {
                     break false;
                 }

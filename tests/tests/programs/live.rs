@@ -8,7 +8,7 @@ use anyhow::{Context as _, Result, ensure};
 use shadow_common::{GuardCounter, RecordKind, TapCounter};
 use shadow_lab::Lab;
 use shadow_user::kernel::{
-    AttachMode, KernelError, LoadOptions, Programs, RawSender, ResponseOptions, Unsent,
+    AttachMode, KernelError, LoadOptions, Programs, ResponseOptions, Sender, Unsent,
 };
 
 use crate::bench::Bench;
@@ -31,8 +31,8 @@ impl Bench {
 }
 
 /// Sends packets from one host's raw sockets.
-fn send(packets: &[Vec<u8>]) -> Result<RawSender> {
-    let mut sender = RawSender::new()?;
+fn send(packets: &[Vec<u8>]) -> Result<Sender> {
+    let mut sender = Sender::new()?;
     for packet in packets {
         sender.push(packet);
     }
@@ -426,7 +426,7 @@ fn missing_rights_are_named() {
             [
                 Programs::load(LoadOptions::default()).map(drop),
                 programs.attach_tap("eth0"),
-                RawSender::new().map(drop),
+                Sender::new().map(drop),
             ]
         });
         thread.join().unwrap()

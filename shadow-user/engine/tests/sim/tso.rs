@@ -13,7 +13,7 @@ pub fn cut<'a>(outgoing: &Outgoing<'a>, mut each: impl FnMut(Segment<'a>, &[u8])
     for number in 0..count {
         let mut segment = outgoing.segment;
         let (start, end) = (number * size, ((number + 1) * size).min(data.len()));
-        segment.seq = segment.seq + start as u32;
+        segment.seq += start as u32;
         if number + 1 < count {
             assert!(!segment.flags.syn && !segment.flags.rst, "cut up: {:?}", segment.flags);
             (segment.flags.psh, segment.flags.fin) = (false, false);
