@@ -4,6 +4,7 @@
 //! compiled twice; a step picks its test targets by name instead.
 
 use std::{
+    cell::RefCell,
     env,
     ffi::OsString,
     io::{self, BufRead as _, BufReader, Write as _},
@@ -19,7 +20,7 @@ use crate::{
     build,
     host::{self, Privilege},
     setup::{self, Purpose, Ready},
-    tally::Tally,
+    tally::{Failures, Tally},
     toolchain::Choice,
 };
 
@@ -87,7 +88,8 @@ pub fn run(choice: Choice, args: &Args) -> Result<ExitCode> {
     let mut table = Table::default();
     table.add("setup", Outcome::Passed, started.elapsed());
 
-    let suite = Suite { ready, targets, filter: args.filter.clone() };
+    let failures = RefCell::default();
+    let suite = Suite { ready, targets, filter: args.filter.clone(), failures };
     let mut total = Tally::default();
     let mut has_failed = false;
     for step in steps {
@@ -112,6 +114,9 @@ pub fn run(choice: Choice, args: &Args) -> Result<ExitCode> {
         total += tally;
         table.add(&name, outcome, started.elapsed());
     }
+    for line in suite.failures.borrow().said() {
+        println!("{line}");
+    }
     print!("\n{}", table.render());
     println!("\n{} passed, {} failed", total.passed, total.failed);
     Ok(if has_failed { ExitCode::FAILURE } else { ExitCode::SUCCESS })
@@ -128,6 +133,7 @@ struct Suite {
     ready: Ready,
     targets: Targets,
     filter: Option<String>,
+    failures: RefCell<Failures>,
 }
 
 impl Suite {
@@ -217,9 +223,11 @@ impl Suite {
         let child = command.unchecked().reader().context("starting cargo test")?;
         for line in BufReader::new(&child).split(b'\n') {
             let mut line = line.context("reading cargo test")?;
-            if let Some(result) = Tally::of_line(&String::from_utf8_lossy(&line)) {
+            let text = String::from_utf8_lossy(&line);
+            if let Some(result) = Tally::of_line(&text) {
                 *tally += result;
             }
+            self.failures.borrow_mut().line(&text);
             line.push(b'\n');
             io::stdout().write_all(&line).context("writing to standard output")?;
         }
