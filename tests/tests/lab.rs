@@ -34,11 +34,13 @@ fn every_topology_connects_its_hosts() -> Result<()> {
         reaches(&lab.client, &lab.shadow)?;
         reaches(&lab.production, &lab.shadow)?;
     }
-    let lab = Lab::with(Topology::SecondInterface)?;
-    reaches(&lab.client, &lab.production)?;
-    reaches(&lab.production, &lab.shadow)?;
-    let alone = lab.client.connect(lab.shadow.at4(9), Duration::from_secs(1));
-    ensure!(alone.is_err_and(|error| error.kind() != ErrorKind::ConnectionRefused));
+    for topology in [Topology::SecondInterface, Topology::Direct] {
+        let lab = Lab::with(topology)?;
+        reaches(&lab.client, &lab.production)?;
+        reaches(&lab.production, &lab.shadow)?;
+        let alone = lab.client.connect(lab.shadow.at4(9), Duration::from_secs(1));
+        ensure!(alone.is_err_and(|error| error.kind() != ErrorKind::ConnectionRefused));
+    }
     Ok(())
 }
 

@@ -112,7 +112,7 @@ fn measure(args: &Args, binary: &Path, sink: &Path) -> Result<ExitCode> {
     println!("{}", machine.line());
     allow_files()?;
     let _statistics = enable_stats(Stats::RunTime).context("turn eBPF statistics on")?;
-    let stage = Stage::new(sink)?;
+    let stage = Stage::new(sink, &peers)?;
     let bench = Bench { stage: &stage, binary, peers: &peers, time: plan.time };
     let began = Instant::now();
     let all = plan.measurements().count();

@@ -25,6 +25,8 @@ pub enum Topology {
     Routed,
     /// Client and production on A, the shadow on B, production with `eth0` on A and `eth1` on B.
     SecondInterface,
+    /// As that, with a wire in place of each segment: no switch, whose work would be done by the hosts' CPUs.
+    Direct,
 }
 
 /// Three hosts and the wires between them. Everything is removed on drop.
@@ -93,6 +95,11 @@ impl Lab {
             fs::create_dir_all(host.folder()).context("make the lab's folder")?;
             add_host(host)?;
         }
+        if topology == Topology::Direct {
+            join((&lab.client, "eth0", 1), (&lab.production, "eth0", 2), 0)?;
+            join((&lab.production, "eth1", 2), (&lab.shadow, "eth0", 3), 1)?;
+            return Ok(lab);
+        }
         for wire in &wires {
             add_wire(wire)?;
         }
@@ -106,7 +113,7 @@ impl Lab {
             lab.shadow.v6,
         )?;
         match topology {
-            Topology::OneSegment => {}
+            Topology::OneSegment | Topology::Direct => {}
             Topology::Routed => lab.add_router(&wires)?,
             Topology::SecondInterface => {
                 plug(&lab.production, "eth1", &wires[1], v4(1, 2), v6(1, 2))?;
@@ -177,6 +184,20 @@ fn plug(host: &Host, name: &str, wire: &str, v4: Ipv4Addr, v6: Ipv6Addr) -> Resu
     let port = format!("{}-{name}", &host.role[..host.role.len().min(10)]);
     ip(&format!("link add {name} netns {namespace} type veth peer name {port} netns {wire}"))?;
     ip(&format!("-n {wire} link set {port} master br0 up"))?;
+    address(namespace, name, v4, v6)
+}
+
+/// Joins an interface of one host to one of another, each given with its number in `segment`.
+fn join(one: (&Host, &str, u8), other: (&Host, &str, u8), segment: u8) -> Result<()> {
+    let (from, to) = (&one.0.namespace, &other.0.namespace);
+    ip(&format!("link add {} netns {from} type veth peer name {} netns {to}", one.1, other.1))?;
+    for (host, name, number) in [one, other] {
+        address(&host.namespace, name, v4(segment, number), v6(segment, number))?;
+    }
+    Ok(())
+}
+
+fn address(namespace: &str, name: &str, v4: Ipv4Addr, v6: Ipv6Addr) -> Result<()> {
     ip(&format!("-n {namespace} address add {v4}/24 dev {name}"))?;
     ip(&format!("-n {namespace} address add {v6}/64 dev {name} nodad"))?;
     ip(&format!("-n {namespace} link set {name} up"))

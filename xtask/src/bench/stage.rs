@@ -8,9 +8,10 @@ use std::{
 };
 
 use anyhow::{Context as _, Result};
-use shadow_lab::{Connection, Host, Lab, Nginx, Request};
+use shadow_lab::{Connection, Host, Lab, Nginx, Request, Topology};
 
 use super::sink::{self, Attached};
+use super::subject::Peers;
 
 /// Production with nginx's mirror module.
 const MIRRORING: u16 = 81;
@@ -39,8 +40,11 @@ impl Stage {
     ///
     /// # Errors
     /// A host or server cannot be started.
-    pub fn new(object: &Path) -> Result<Self> {
-        let lab = Lab::new()?;
+    pub fn new(object: &Path, peers: &Peers) -> Result<Self> {
+        // tcpcopy's assistant is on the client's host, where the shadow's answers have to come.
+        let needs_segment = peers.contains_key("intercept");
+        let topology = if needs_segment { Topology::OneSegment } else { Topology::Direct };
+        let lab = Lab::with(topology)?;
         let shadow = lab.shadow.at4(80);
         // nginx gives a mirrored answer up at its head, and the connection with it: one for each
         // request, whose ports an expert lets the kernel use again.
