@@ -1,8 +1,13 @@
-//! The way of exchanges from the worker to the thread that compares them: bounded, and never waited for.
+//! The way of exchanges from the worker to the thread that compares them, and back: bounded, and never
+//! waited for.
+//!
+//! They go back because memory is given back cheapest by the thread that has asked for it: in another one, the
+//! allocator takes a lock for which the worker then waits.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, TryRecvError, sync_channel};
+use std::thread;
 use std::time::Duration;
 
 use shadow_engine::exchange::{Body, Exchange, Head, Response};
@@ -14,6 +19,17 @@ const MAX_WAITING: usize = 8_192;
 
 /// Octets of all that wait.
 pub const MAX_QUEUED: usize = 8 << 20;
+
+/// With exchanges, they are left to gather for this long: waking this thread for a few of them costs the worker
+/// more than handing them over does.
+const NAP: Duration = Duration::from_millis(2);
+
+/// Exchanges that go back together.
+const SPENT: usize = 64;
+
+/// Exchanges that go back as they came.
+#[expect(clippy::vec_box, reason = "they are handed on, not copied")]
+type Batch = Vec<Box<Exchange>>;
 
 /// There is no room for an exchange, or nobody takes any more.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -27,7 +43,7 @@ pub struct Handed {
     /// The shadow, as its user calls it.
     pub shadow: Arc<str>,
     /// What was asked, and both answers.
-    pub exchange: Exchange,
+    pub exchange: Box<Exchange>,
 }
 
 /// The worker's end.
@@ -35,6 +51,7 @@ pub struct Handed {
 pub struct Sender {
     exchanges: SyncSender<(Handed, usize)>,
     queued: Arc<AtomicUsize>,
+    spent: Receiver<Batch>,
 }
 
 /// The other end.
@@ -42,17 +59,28 @@ pub struct Sender {
 pub struct Exchanges {
     exchanges: Receiver<(Handed, usize)>,
     queued: Arc<AtomicUsize>,
+    /// Whether there were some since the last rest.
+    is_busy: bool,
+    back: SyncSender<Batch>,
+}
+
+/// The way back.
+#[derive(Debug)]
+pub struct Spent {
+    /// Those that go next.
+    next: Batch,
+    back: SyncSender<Batch>,
 }
 
 /// Both ends.
 #[must_use]
 pub fn queue() -> (Sender, Exchanges) {
     let (sender, receiver) = sync_channel(MAX_WAITING);
+    let (back, spent) = sync_channel(MAX_WAITING / SPENT);
     let queued = Arc::new(AtomicUsize::new(0));
-    (
-        Sender { exchanges: sender, queued: Arc::clone(&queued) },
-        Exchanges { exchanges: receiver, queued },
-    )
+    let exchanges =
+        Exchanges { exchanges: receiver, queued: Arc::clone(&queued), is_busy: false, back };
+    (Sender { exchanges: sender, queued, spent }, exchanges)
 }
 
 impl Sender {
@@ -70,6 +98,11 @@ impl Sender {
         self.queued.fetch_sub(len, Ordering::Relaxed);
         Err(Full)
     }
+
+    /// Gives the memory of exchanges back that were compared.
+    pub fn clear(&mut self) {
+        self.spent.try_iter().for_each(drop);
+    }
 }
 
 impl Exchanges {
@@ -78,9 +111,37 @@ impl Exchanges {
     /// # Errors
     /// `Timeout` when none came, `Disconnected` when none will.
     pub fn next_within(&mut self, limit: Duration) -> Result<Handed, RecvTimeoutError> {
-        let (handed, len) = self.exchanges.recv_timeout(limit)?;
+        let (handed, len) = match self.exchanges.try_recv() {
+            Ok(handed) => handed,
+            Err(TryRecvError::Disconnected) => return Err(RecvTimeoutError::Disconnected),
+            Err(TryRecvError::Empty) => {
+                if std::mem::take(&mut self.is_busy) {
+                    thread::sleep(NAP.min(limit));
+                }
+                self.exchanges.recv_timeout(limit)?
+            }
+        };
+        self.is_busy = true;
         self.queued.fetch_sub(len, Ordering::Relaxed);
         Ok(handed)
+    }
+
+    /// The way back for those that were compared.
+    #[must_use]
+    pub fn spent(&self) -> Spent {
+        Spent { next: Vec::with_capacity(SPENT), back: self.back.clone() }
+    }
+}
+
+impl Spent {
+    /// Takes an exchange that was compared.
+    pub fn take(&mut self, exchange: Box<Exchange>) {
+        self.next.push(exchange);
+        if self.next.len() == SPENT {
+            let spent = std::mem::replace(&mut self.next, Vec::with_capacity(SPENT));
+            // With no room there they are given back here.
+            let _ = self.back.try_send(spent);
+        }
     }
 }
 
@@ -130,7 +191,7 @@ mod tests {
             production: Err(Unpaired::Closed),
             shadow: Err(Unpaired::Closed),
         };
-        Handed { role: Role::Shadow, shadow: "10.0.0.9:80".into(), exchange }
+        Handed { role: Role::Shadow, shadow: "10.0.0.9:80".into(), exchange: Box::new(exchange) }
     }
 
     #[test]

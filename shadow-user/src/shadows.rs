@@ -169,6 +169,7 @@ impl Shadows {
         for shadow in &mut self.shadows {
             shadow.hand_over(exchanges);
         }
+        exchanges.clear();
     }
 
     /// Hands the program's answers to the engines, and their questions to it.

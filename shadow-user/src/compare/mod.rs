@@ -21,7 +21,7 @@ use shadow_engine::exchange::Exchange;
 use shadow_engine::rules::Rules;
 use shadow_engine::time::Instant;
 
-use crate::comparing::{Exchanges, Handed};
+use crate::comparing::{Exchanges, Handed, Spent};
 use crate::config::Config;
 use crate::kernel;
 use crate::report::jsonl::{self, Wall, Written};
@@ -116,6 +116,8 @@ struct Comparing {
     noise: Noise,
     report: Option<Report>,
     seen: Seen,
+    /// Where exchanges go when they are done with.
+    spent: Spent,
     /// When all is over.
     end: End,
 }
@@ -153,6 +155,7 @@ pub fn start(
         noise: Noise::default(),
         report,
         seen: Arc::clone(&seen),
+        spent: exchanges.spent(),
         end: End::default(),
     };
     let end = Arc::clone(&comparing.end);
@@ -234,21 +237,22 @@ impl Comparing {
         line: &mut Vec<u8>,
         to: &mut Compared,
     ) {
-        for handed in exchanges {
-            self.take_one(handed, wall, line, to);
+        for mut handed in exchanges {
+            self.take_one(&mut handed, wall, line, to);
+            self.spent.take(handed.exchange);
         }
     }
 
-    fn take_one(&mut self, handed: Handed, wall: Wall, line: &mut Vec<u8>, to: &mut Compared) {
-        let Handed { shadow, mut exchange, .. } = handed;
+    fn take_one(&mut self, handed: &mut Handed, wall: Wall, line: &mut Vec<u8>, to: &mut Compared) {
+        let Handed { shadow, exchange, .. } = handed;
         if self.is_over() {
             to.stopped += 1;
             return;
         }
-        let mut comparison = self.comparer.compare(&exchange, &self.noise);
+        let mut comparison = self.comparer.compare(exchange, &self.noise);
         // Nothing that is to be masked leaves this function, whoever looks.
-        self.rules.mask(&mut exchange, &mut comparison, &self.comparer);
-        to.add(&exchange, &comparison);
+        self.rules.mask(exchange, &mut comparison, &self.comparer);
+        to.add(exchange, &comparison);
         let Some(report) = &mut self.report else { return };
         if !report.pick.take(comparison.verdict) {
             to.left_out += 1;
@@ -256,13 +260,8 @@ impl Comparing {
         }
         report.writer.offer(|| {
             line.clear();
-            let id = self.rules.request_id(&exchange);
-            let told = jsonl::Told {
-                shadow: &shadow,
-                exchange: &exchange,
-                comparison: &comparison,
-                id: id.as_deref(),
-            };
+            let id = self.rules.request_id(exchange);
+            let told = jsonl::Told { shadow, exchange, comparison: &comparison, id: id.as_deref() };
             if let Err(error) = jsonl::write(line, wall, &told, report.bodies) {
                 // Writing to memory does not fail, and every value of ours has its JSON.
                 debug_assert!(false, "{error}");
@@ -273,7 +272,7 @@ impl Comparing {
     }
 
     /// Production beside itself: whatever differs is noise.
-    fn take_baseline(&mut self, mut exchange: Exchange, to: &mut Compared) {
+    fn take_baseline(&mut self, mut exchange: Box<Exchange>, to: &mut Compared) {
         if self.is_over() {
             to.stopped += 1;
             return;
@@ -282,6 +281,7 @@ impl Comparing {
         self.rules.mask(&mut exchange, &mut comparison, &self.comparer);
         to.tallies.record_baseline(&comparison);
         to.tallies.note_noise(&comparison, &self.thresholds, &mut self.noise);
+        self.spent.take(exchange);
     }
 
     /// Whether nothing more is compared.

@@ -64,7 +64,7 @@ fn what_is_masked_leaves_the_thread_nowhere() {
     sent.request.head = Head::Http1(head.into_bytes().into());
     let id = rules.request_id(&sent).expect("an id");
     let shadow = "10.0.0.9:80".into();
-    sender.send(Handed { role: Role::Shadow, shadow, exchange: sent }).expect("room");
+    sender.send(Handed { role: Role::Shadow, shadow, exchange: Box::new(sent) }).expect("room");
     drop(sender);
 
     let compared = thread.join();

@@ -119,7 +119,7 @@ mod tests {
     }
 
     fn handed(number: u64) -> Handed {
-        Handed { role: Role::Shadow, shadow: "10.0.0.9:80".into(), exchange: of(number) }
+        Handed { role: Role::Shadow, shadow: "10.0.0.9:80".into(), exchange: Box::new(of(number)) }
     }
 
     const NOW: Instant = Instant::from_nanos(1 << 40);

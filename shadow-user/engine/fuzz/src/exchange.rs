@@ -53,7 +53,7 @@ fn run(limits: Limits, [client, production, shadow]: [&[u8]; 3], piece: usize) -
     for (leg, stream) in [(Leg::Production, production), (Leg::Shadow, shadow)] {
         for bytes in stream.chunks(piece) {
             exchanges.answered(leg, Piece::Bytes(bytes), at(3));
-            done.extend(std::iter::from_fn(|| exchanges.poll()));
+            done.extend(std::iter::from_fn(|| exchanges.poll()).map(|exchange| *exchange));
         }
         exchanges.ended(leg, Unpaired::Closed, at(4));
     }
@@ -85,14 +85,14 @@ fn interleave(limits: Limits, mut streams: [&[u8]; 3], mode: u8) -> usize {
             _ if turn >> 58 == 0 => exchanges.ended(Leg::Shadow, Unpaired::Lost, at(turn)),
             _ => exchanges.answered(Leg::Shadow, Piece::Bytes(piece), at(turn)),
         }
-        done.extend(std::iter::from_fn(|| exchanges.poll()));
+        done.extend(std::iter::from_fn(|| exchanges.poll()).map(|exchange| *exchange));
     }
     settle(exchanges, done).len()
 }
 
 fn settle(mut exchanges: Exchanges, mut done: Vec<Exchange>) -> Vec<Exchange> {
     exchanges.settle(Unpaired::Aborted);
-    done.extend(std::iter::from_fn(|| exchanges.poll()));
+    done.extend(std::iter::from_fn(|| exchanges.poll()).map(|exchange| *exchange));
     assert_eq!(exchanges.memory(), 0);
     for response in done.iter().flat_map(|done| [&done.production, &done.shadow]).flatten() {
         assert!(response.body.kept.len() as u64 <= response.body.len);

@@ -184,7 +184,7 @@ impl Answers {
     }
 
     /// The next exchange that is complete, or will never be.
-    pub(crate) fn poll(&mut self) -> Option<Exchange> {
+    pub(crate) fn poll(&mut self) -> Option<Box<Exchange>> {
         self.exchanges.poll()
     }
 

@@ -34,7 +34,7 @@ impl Engine {
     }
 
     /// The next exchange that is complete, or will never be.
-    pub fn poll_exchange(&mut self) -> Option<Exchange> {
+    pub fn poll_exchange(&mut self) -> Option<Box<Exchange>> {
         self.exchanges.pop_front()
     }
 

@@ -71,7 +71,7 @@ pub struct Engine {
     /// The flow whose session awaits production's answers, its key listed or not.
     answering: HashMap<FlowKey, FlowId, SeededHash>,
     trailing: Trailing,
-    exchanges: VecDeque<Exchange>,
+    exchanges: VecDeque<Box<Exchange>>,
     orders: VecDeque<Order>,
     questions: VecDeque<Question>,
     memory: usize,

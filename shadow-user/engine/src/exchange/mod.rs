@@ -294,7 +294,7 @@ impl Exchanges {
     }
 
     /// The next exchange that is complete, or will never be.
-    pub fn poll(&mut self) -> Option<Exchange> {
+    pub fn poll(&mut self) -> Option<Box<Exchange>> {
         self.pairs.poll()
     }
 

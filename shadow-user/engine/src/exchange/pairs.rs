@@ -16,7 +16,7 @@ pub(super) struct Pairs {
     client: SocketAddr,
     server: SocketAddr,
     /// In order of their ordinals.
-    waiting: VecDeque<Box<Pending>>,
+    waiting: VecDeque<Pending>,
     /// Ordinal of the next request.
     next: u64,
     /// A request of which the head is not whole.
@@ -29,7 +29,7 @@ pub(super) struct Pairs {
     heard: u64,
     /// Why a leg will answer no more.
     over: [Option<Unpaired>; 2],
-    done: VecDeque<Exchange>,
+    done: VecDeque<Box<Exchange>>,
     /// Heap octets of what is waiting and done.
     octets: usize,
 }
@@ -45,20 +45,36 @@ struct Begun {
 #[derive(Debug)]
 struct Pending {
     ordinal: u64,
-    number: u64,
-    protocol: Protocol,
     begun: Begun,
-    request: Request,
     /// The request's last octet was seen.
     whole: bool,
-    answers: [Option<Result<Response, Unpaired>>; 2],
+    /// Whether it is known what becomes of the request on each leg.
+    answered: [bool; 2],
     /// Octets of production's stream that were seen when its response was whole.
     answered_at: u64,
+    /// Where it stays until somebody has compared it: it is filled in place.
+    exchange: Box<Exchange>,
 }
 
 impl Pending {
     fn is_complete(&self) -> bool {
-        self.whole && self.answers.iter().all(Option::is_some)
+        self.whole && self.answered == [true; 2]
+    }
+
+    /// What becomes of the request on a leg, if that is not known.
+    fn answer(&mut self, leg: Leg) -> Option<&mut Result<Response, Unpaired>> {
+        let was_answered = std::mem::replace(&mut self.answered[leg.index()], true);
+        (!was_answered).then_some(match leg {
+            Leg::Production => &mut self.exchange.production,
+            Leg::Shadow => &mut self.exchange.shadow,
+        })
+    }
+
+    /// The request has no response on a leg, unless it has one.
+    fn fail(&mut self, leg: Leg, reason: Unpaired) {
+        if let Some(answer) = self.answer(leg) {
+            *answer = Err(reason);
+        }
     }
 }
 
@@ -119,16 +135,23 @@ impl Pairs {
         });
         let request = Request { at: begun.at, method, target, head, body: Body::default() };
         self.octets += of_request(&request);
-        self.waiting.push_back(Box::new(Pending {
+        let [production, shadow] = self.over.map(|over| Err(over.unwrap_or(Unpaired::Closed)));
+        self.waiting.push_back(Pending {
             ordinal,
-            number: number.unwrap_or(ordinal),
-            protocol,
             begun,
-            request,
             whole: false,
-            answers: self.over.map(|over| over.map(Err)),
+            answered: self.over.map(|over| over.is_some()),
             answered_at: 0,
-        }));
+            exchange: Box::new(Exchange {
+                protocol,
+                client: self.client,
+                server: self.server,
+                number: number.unwrap_or(ordinal),
+                request,
+                production,
+                shadow,
+            }),
+        });
         if self.waiting.len() > self.limits.pending.max(1) {
             self.shed(0);
         }
@@ -147,7 +170,7 @@ impl Pairs {
         let Some(at) = self.find(ordinal) else { return };
         let Some(pending) = self.waiting.get_mut(at) else { return };
         self.octets += body.kept.capacity();
-        pending.request.body = body;
+        pending.exchange.request.body = body;
         pending.whole = true;
         self.flush(at);
     }
@@ -162,13 +185,12 @@ impl Pairs {
             Leg::Shadow => pending.begun.forwarded_at.unwrap_or(pending.begun.at),
         };
         let response = Response { status, head, trailers, body, asked_at, first_at, ended_at };
-        let slot = &mut pending.answers[leg.index()];
-        if slot.is_none() {
+        if let Some(answer) = pending.answer(leg) {
+            self.octets += of_response(&response);
+            *answer = Ok(response);
             if leg == Leg::Production {
                 pending.answered_at = self.heard;
             }
-            self.octets += of_response(&response);
-            *slot = Some(Ok(response));
             self.flush(at);
         }
     }
@@ -177,7 +199,7 @@ impl Pairs {
     pub fn fail(&mut self, leg: Leg, ordinal: u64, reason: Unpaired) {
         let Some(at) = self.find(ordinal) else { return };
         if let Some(pending) = self.waiting.get_mut(at) {
-            pending.answers[leg.index()].get_or_insert(Err(reason));
+            pending.fail(leg, reason);
             self.flush(at);
         }
     }
@@ -198,7 +220,7 @@ impl Pairs {
     /// Whether it is known what becomes of the request on this leg.
     pub fn is_answered(&self, leg: Leg, ordinal: u64) -> bool {
         let pending = self.find(ordinal).and_then(|at| self.waiting.get(at));
-        pending.is_none_or(|pending| pending.answers[leg.index()].is_some())
+        pending.is_none_or(|pending| pending.answered[leg.index()])
     }
 
     /// The leg answers nothing more, and will not.
@@ -208,7 +230,7 @@ impl Pairs {
         }
         self.over[leg.index()] = Some(reason);
         for pending in &mut self.waiting {
-            pending.answers[leg.index()].get_or_insert(Err(reason));
+            pending.fail(leg, reason);
         }
         self.flush_all();
     }
@@ -227,8 +249,7 @@ impl Pairs {
     /// to give, too.
     pub fn owed_from(&self) -> Option<u64> {
         let owed = self.waiting.iter().filter(|pending| {
-            let [production, shadow] = &pending.answers;
-            matches!(production, Some(Ok(_))) && shadow.is_none()
+            pending.answered == [true, false] && pending.exchange.production.is_ok()
         });
         owed.map(|pending| pending.answered_at).min()
     }
@@ -269,24 +290,26 @@ impl Pairs {
         }
     }
 
-    pub fn poll(&mut self) -> Option<Exchange> {
-        let exchange = self.done.pop_front();
-        if let Some(exchange) = &exchange {
-            self.octets -= of_exchange(exchange);
-            if self.done.is_empty() {
-                self.done = VecDeque::new();
-            }
+    pub fn poll(&mut self) -> Option<Box<Exchange>> {
+        let exchange = self.done.pop_front()?;
+        self.octets -= of_exchange(&exchange);
+        // An idle flow holds little.
+        if self.done.is_empty() {
+            self.done = VecDeque::new();
         }
-        exchange
+        if self.waiting.is_empty() {
+            self.waiting = VecDeque::new();
+        }
+        Some(exchange)
     }
 
     /// Heap octets.
     pub fn memory(&self) -> usize {
         self.octets
             + self.fates.as_ref().map_or(0, Fates::memory)
-            + self.waiting.capacity() * size_of::<Box<Pending>>()
-            + self.waiting.len() * size_of::<Pending>()
-            + self.done.capacity() * size_of::<Exchange>()
+            + self.waiting.capacity() * size_of::<Pending>()
+            + self.done.capacity() * size_of::<Box<Exchange>>()
+            + (self.waiting.len() + self.done.len()) * size_of::<Exchange>()
     }
 
     fn find(&self, ordinal: u64) -> Option<usize> {
@@ -315,8 +338,8 @@ impl Pairs {
     /// Gives up the request at a position.
     fn shed(&mut self, at: usize) {
         if let Some(mut pending) = self.waiting.remove(at) {
-            for answer in &mut pending.answers {
-                answer.get_or_insert(Err(Unpaired::Shed));
+            for leg in Leg::BOTH {
+                pending.fail(leg, Unpaired::Shed);
             }
             self.emit(pending);
             self.flush_all();
@@ -332,7 +355,7 @@ impl Pairs {
         }
         if at == 0 {
             self.flush_all();
-        } else if pending.protocol == Protocol::Http2
+        } else if pending.exchange.protocol == Protocol::Http2
             && let Some(pending) = self.waiting.remove(at)
         {
             self.emit(pending);
@@ -346,7 +369,7 @@ impl Pairs {
                 if let Some(pending) = self.waiting.remove(at) {
                     self.emit(pending);
                 }
-            } else if pending.protocol == Protocol::Http2 {
+            } else if pending.exchange.protocol == Protocol::Http2 {
                 at += 1;
             } else {
                 break;
@@ -354,17 +377,8 @@ impl Pairs {
         }
     }
 
-    fn emit(&mut self, pending: Box<Pending>) {
-        let Pending { number, protocol, request, answers: [production, shadow], .. } = *pending;
-        self.done.push_back(Exchange {
-            protocol,
-            client: self.client,
-            server: self.server,
-            number,
-            request,
-            production: production.unwrap_or(Err(Unpaired::Closed)),
-            shadow: shadow.unwrap_or(Err(Unpaired::Closed)),
-        });
+    fn emit(&mut self, pending: Pending) {
+        self.done.push_back(pending.exchange);
     }
 }
 
@@ -392,7 +406,7 @@ fn of_answer(answer: &Result<Response, Unpaired>) -> usize {
 }
 
 fn of_pending(pending: &Pending) -> usize {
-    of_request(&pending.request) + pending.answers.iter().flatten().map(of_answer).sum::<usize>()
+    of_exchange(&pending.exchange)
 }
 
 fn of_exchange(exchange: &Exchange) -> usize {

@@ -48,12 +48,12 @@ impl Flow {
                 1 => exchanges.answered(Leg::Production, Piece::Bytes(piece), at(30)),
                 _ => exchanges.answered(Leg::Shadow, Piece::Bytes(piece), at(40)),
             }
-            done.extend(std::iter::from_fn(|| exchanges.poll()));
+            done.extend(std::iter::from_fn(|| exchanges.poll()).map(|exchange| *exchange));
         }
         exchanges.ended(Leg::Production, Unpaired::Closed, at(50));
         exchanges.ended(Leg::Shadow, Unpaired::Closed, at(60));
         exchanges.settle(Unpaired::Closed);
-        done.extend(std::iter::from_fn(|| exchanges.poll()));
+        done.extend(std::iter::from_fn(|| exchanges.poll()).map(|exchange| *exchange));
         assert_eq!(exchanges.memory(), 0);
         done.sort_by_key(|exchange| exchange.number);
         done
@@ -151,13 +151,13 @@ fn a_leg_that_answers_too_late_loses_the_oldest() {
         exchanges.requested(b"GET / HTTP/1.1\r\n\r\n", at(number));
         exchanges.answered(Leg::Production, Piece::Bytes(ok), at(number));
     }
-    let shed: Vec<_> = std::iter::from_fn(|| exchanges.poll()).collect();
+    let shed: Vec<_> = std::iter::from_fn(|| exchanges.poll()).map(|exchange| *exchange).collect();
     assert_eq!(shed.iter().map(|shed| shed.number).collect::<Vec<_>>(), (0..7).collect::<Vec<_>>());
     assert!(shed.iter().all(|shed| shed.production.is_ok()));
     assert!(shed.iter().all(|shed| shed.shadow.as_ref().err() == Some(&Unpaired::Shed)));
     // What the leg answers later still answers the request that it belongs to.
     exchanges.answered(Leg::Shadow, Piece::Bytes(&ok.repeat(9)), at(20));
-    let rest: Vec<_> = std::iter::from_fn(|| exchanges.poll()).collect();
+    let rest: Vec<_> = std::iter::from_fn(|| exchanges.poll()).map(|exchange| *exchange).collect();
     assert_eq!(rest.iter().map(|rest| rest.number).collect::<Vec<_>>(), [7, 8]);
     assert!(rest.iter().all(|rest| rest.shadow.is_ok()));
     for number in 0..40 {
@@ -166,7 +166,7 @@ fn a_leg_that_answers_too_late_loses_the_oldest() {
     // Far behind: it is given up.
     exchanges.answered(Leg::Shadow, Piece::Bytes(ok), at(30));
     exchanges.settle(Unpaired::Closed);
-    let rest: Vec<_> = std::iter::from_fn(|| exchanges.poll()).collect();
+    let rest: Vec<_> = std::iter::from_fn(|| exchanges.poll()).map(|exchange| *exchange).collect();
     assert_eq!(rest.len(), 41);
     assert!(rest.iter().all(|rest| rest.shadow.as_ref().err() == Some(&Unpaired::Shed)));
 }
@@ -188,7 +188,8 @@ fn a_lost_leg_leaves_the_other() {
         exchanges.answered(Leg::Production, Piece::Bytes(&flow.production), at(30));
         exchanges.ended(Leg::Production, Unpaired::Closed, at(50));
         exchanges.settle(Unpaired::Closed);
-        let mut done: Vec<_> = std::iter::from_fn(|| exchanges.poll()).collect();
+        let mut done: Vec<_> =
+            std::iter::from_fn(|| exchanges.poll()).map(|exchange| *exchange).collect();
         done.sort_by_key(|exchange| exchange.number);
         assert_eq!(done.len(), whole.len());
         for (done, whole) in done.iter().zip(&whole) {

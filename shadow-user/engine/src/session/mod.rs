@@ -312,7 +312,7 @@ impl Session {
     }
 
     /// The next exchange.
-    pub(crate) fn poll_exchange(&mut self) -> Option<Exchange> {
+    pub(crate) fn poll_exchange(&mut self) -> Option<Box<Exchange>> {
         self.answers.as_mut()?.poll()
     }
 

@@ -125,7 +125,7 @@ fn act_with(
         world.engine.books()
     );
     world.engine.finish(world.now);
-    world.exchanges.extend(std::iter::from_fn(|| world.engine.poll_exchange()));
+    world.exchanges.extend(std::iter::from_fn(|| world.engine.poll_exchange()).map(|it| *it));
     world.engine.books().check(true).unwrap();
     assert_eq!(world.engine.memory(), 0);
     world

@@ -337,7 +337,7 @@ impl World {
         // Twice: what a stack has received makes room for what its application sends next.
         self.settle();
         self.settle();
-        self.exchanges.extend(std::iter::from_fn(|| self.engine.poll_exchange()));
+        self.exchanges.extend(std::iter::from_fn(|| self.engine.poll_exchange()).map(|it| *it));
         self.check();
         let answers = self
             .shadows

@@ -14,7 +14,7 @@ fn run(depth: Depth, requests: &[u8], production: &[u8], shadow: &[u8]) -> Vec<E
     exchanges.ended(Leg::Production, Unpaired::Closed, at(30));
     exchanges.ended(Leg::Shadow, Unpaired::Closed, at(35));
     exchanges.settle(Unpaired::Closed);
-    let done: Vec<_> = std::iter::from_fn(|| exchanges.poll()).collect();
+    let done: Vec<_> = std::iter::from_fn(|| exchanges.poll()).map(|exchange| *exchange).collect();
     assert_eq!(exchanges.memory(), 0);
     done
 }
@@ -174,7 +174,7 @@ fn an_answer_may_overtake_its_request() {
     exchanges.requested(GET, at(9));
     exchanges.answered(Leg::Shadow, Piece::Bytes(OK), at(10));
     exchanges.settle(Unpaired::Closed);
-    let done: Vec<_> = std::iter::from_fn(|| exchanges.poll()).collect();
+    let done: Vec<_> = std::iter::from_fn(|| exchanges.poll()).map(|exchange| *exchange).collect();
     assert_eq!(done.len(), 3);
     assert_eq!(pairs(&done)[0], (ok(200, "ok"), ok(200, "ok")));
     assert_eq!(pairs(&done)[1], (ok(410, ""), ok(204, "")));
@@ -196,6 +196,7 @@ fn the_shadow_is_asked_when_the_first_octet_goes_out() {
         exchanges.answered(leg, Piece::Bytes(&OK.repeat(3)), at(8));
     }
     let asked: Vec<_> = std::iter::from_fn(|| exchanges.poll())
+        .map(|exchange| *exchange)
         .map(|done| (done.production.unwrap().asked_at, done.shadow.unwrap().asked_at))
         .collect();
     assert_eq!(asked, [(at(1), at(2)), (at(3), at(5)), (at(3), at(7))]);
@@ -218,7 +219,7 @@ fn edited(steps: &[Step<'_>], production: &[u8], shadow: &[u8]) -> Vec<Exchange>
     exchanges.answered(Leg::Production, Piece::Bytes(production), at(20));
     exchanges.answered(Leg::Shadow, Piece::Bytes(shadow), at(25));
     exchanges.settle(Unpaired::Closed);
-    let done: Vec<_> = std::iter::from_fn(|| exchanges.poll()).collect();
+    let done: Vec<_> = std::iter::from_fn(|| exchanges.poll()).map(|exchange| *exchange).collect();
     assert_eq!(exchanges.memory(), 0);
     done
 }

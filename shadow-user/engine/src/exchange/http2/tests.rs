@@ -216,7 +216,7 @@ fn a_leg_that_upgrades_alone_answers_nothing_more() {
     exchanges.answered(Leg::Production, Piece::Bytes(&ok), at(3));
     exchanges.requested(&requests[preface..], at(3));
     // Known before the session is over.
-    let done: Vec<_> = std::iter::from_fn(|| exchanges.poll()).collect();
+    let done: Vec<_> = std::iter::from_fn(|| exchanges.poll()).map(|exchange| *exchange).collect();
     assert_eq!(statuses(&done), [(0, OK, OK), (1, OK, OK), (2, OK, Err(Unpaired::Tunnel))]);
 }
 
@@ -228,7 +228,7 @@ fn no_stream_beyond_the_last_that_a_leg_names_is_answered() {
         exchanges.answered(leg, Piece::Bytes(&frame(7, 0, 0, &[0, 0, 0, 1, 0, 0, 0, 0])), at(2));
     }
     exchanges.requested(&get(3, "/"), at(3));
-    let done: Vec<_> = std::iter::from_fn(|| exchanges.poll()).collect();
+    let done: Vec<_> = std::iter::from_fn(|| exchanges.poll()).map(|exchange| *exchange).collect();
     assert_eq!(statuses(&done), [(3, Err(Unpaired::Closed), Err(Unpaired::Closed))]);
 }
 
@@ -291,7 +291,8 @@ fn what_a_hostile_leg_sends_is_bounded() {
             at(3),
         );
         exchanges.settle(Unpaired::Closed);
-        let done: Vec<_> = std::iter::from_fn(|| exchanges.poll()).collect();
+        let done: Vec<_> =
+            std::iter::from_fn(|| exchanges.poll()).map(|exchange| *exchange).collect();
         let unread =
             Err(if answer.starts_with(b"HTTP") { Unpaired::Closed } else { Unpaired::Unparsable });
         assert_eq!(statuses(&done), [(1, OK, unread)]);
