@@ -28,7 +28,6 @@ const NAP: Duration = Duration::from_millis(2);
 const SPENT: usize = 64;
 
 /// Exchanges that go back as they came.
-#[expect(clippy::vec_box, reason = "they are handed on, not copied")]
 type Batch = Vec<Box<Exchange>>;
 
 /// There is no room for an exchange, or nobody takes any more.
