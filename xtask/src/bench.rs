@@ -30,7 +30,8 @@ use aya::sys::{Stats, enable_stats};
 
 use self::{
     load::Load, machine::Machine, plan::Plan, results::Results, row::Row, sample::Bench,
-    stage::Stage, subject::Peers,
+    stage::Stage,
+    subject::{Peers, Subject},
 };
 use crate::{
     build,
@@ -54,6 +55,9 @@ pub struct Args {
     /// Only this load; may be repeated.
     #[arg(long)]
     load: Vec<Load>,
+    /// Only this mirror; may be repeated. A ratio needs `none` beside it.
+    #[arg(long)]
+    mirror: Vec<Subject>,
     /// How often each is measured; medians are of these [default: 5, with --quick 3]
     #[arg(long, value_parser = clap::value_parser!(u32).range(1..=100))]
     rounds: Option<u32>,
@@ -107,6 +111,11 @@ fn measure(args: &Args, binary: &Path, sink: &Path) -> Result<ExitCode> {
     plan.time = args.seconds.map_or(plan.time, Duration::from_secs);
     if !args.load.is_empty() {
         plan.steps.retain(|(load, _)| args.load.contains(load));
+    }
+    if !args.mirror.is_empty() {
+        for (_, subjects) in &mut plan.steps {
+            subjects.retain(|subject| args.mirror.contains(subject));
+        }
     }
     let machine = Machine::of_this_host()?;
     println!("{}", machine.line());

@@ -8,6 +8,7 @@ use std::{
 };
 
 use anyhow::{Context as _, Result, ensure};
+use clap::ValueEnum;
 use nix::sys::signal::Signal;
 use serde::Serialize;
 use shadow_lab::{Books, Mirror, Process};
@@ -18,7 +19,7 @@ use super::{
 };
 
 /// A mirror of production's traffic.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, ValueEnum, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Subject {
     /// Production alone.
