@@ -18,7 +18,7 @@ pub enum Origin {
 }
 
 /// An Ethernet header, without the VLAN tag that the kernel has taken out.
-const ETHERNET_LEN: u32 = 14;
+pub const ETHERNET_LEN: u32 = 14;
 
 /// Reads a value at `offset`; `None` beyond the end.
 #[inline(always)]

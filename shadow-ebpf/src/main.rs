@@ -10,6 +10,7 @@ mod choose;
 mod counter;
 mod flows;
 mod frame;
+mod glance;
 mod guard;
 mod parse;
 mod ring;

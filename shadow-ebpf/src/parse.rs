@@ -9,15 +9,17 @@ use bytemuck::{Pod, Zeroable};
 use shadow_common::{Address, MAX_PACKET_LEN};
 
 use crate::frame::{self, Origin, load, load_into};
+use crate::glance::{self, Glance};
 
-const ETH_P_IP: u16 = 0x0800;
-const ETH_P_IPV6: u16 = 0x86dd;
+pub const ETH_P_IP: u16 = 0x0800;
+pub const ETH_P_IPV6: u16 = 0x86dd;
 const ETH_P_8021Q: u16 = 0x8100;
 const ETH_P_8021AD: u16 = 0x88a8;
 
 const IPPROTO_HOPOPTS: u8 = 0;
-const IPPROTO_ICMP: u8 = 1;
-const IPPROTO_TCP: u8 = 6;
+pub const IPPROTO_ICMP: u8 = 1;
+pub const IPPROTO_TCP: u8 = 6;
+pub const IPPROTO_UDP: u8 = 17;
 const IPPROTO_ROUTING: u8 = 43;
 const IPPROTO_FRAGMENT: u8 = 44;
 const IPPROTO_ICMPV6: u8 = 58;
@@ -54,7 +56,7 @@ pub enum Found {
     Segment,
     /// A whole ICMP message of the packet's family.
     Icmp,
-    /// Not IP, or another protocol.
+    /// Not IP, another protocol, or a segment with ports that are not wanted.
     Other,
     /// A TCP packet's fragment that has no ports.
     Fragment,
@@ -75,31 +77,45 @@ pub enum BadLength {
 /// An IPv4 header without options, then the first four bytes behind it.
 #[derive(Clone, Copy, Pod, Zeroable)]
 #[repr(C, align(4))]
-struct HeadV4 {
-    version_ihl: u8,
+pub struct HeadV4 {
+    pub version_ihl: u8,
     tos: u8,
     total_length: [u8; 2],
     id: [u8; 2],
     fragment: [u8; 2],
     ttl: u8,
-    protocol: u8,
+    pub protocol: u8,
     checksum: [u8; 2],
     source: u32,
     destination: u32,
-    ports: Ports,
+    pub ports: Ports,
+}
+
+impl HeadV4 {
+    /// In units of eight bytes.
+    #[inline(always)]
+    pub fn fragment_offset(&self) -> u16 {
+        u16::from_be_bytes(self.fragment) & 0x1fff
+    }
+
+    /// Whether it is not the last fragment of a packet.
+    #[inline(always)]
+    pub fn has_more_fragments(&self) -> bool {
+        u16::from_be_bytes(self.fragment) & 0x2000 != 0
+    }
 }
 
 /// An IPv6 header, then the first four bytes behind it.
 #[derive(Clone, Copy, Pod, Zeroable)]
 #[repr(C, align(4))]
-struct HeadV6 {
-    version_flow: [u8; 4],
+pub struct HeadV6 {
+    pub version_flow: [u8; 4],
     payload_length: [u8; 2],
-    next_header: u8,
+    pub next_header: u8,
     hop_limit: u8,
     source: Address,
     destination: Address,
-    ports: Ports,
+    pub ports: Ports,
 }
 
 /// A TCP header's ports, network byte order.
@@ -182,6 +198,24 @@ impl Packet {
         }
     }
 
+    /// Of a segment without options, seen whole.
+    #[inline(always)]
+    fn set_v4(&mut self, head: &HeadV4) {
+        self.transport = IPV4_HEADER_LEN;
+        self.fragment = head.has_more_fragments();
+        self.ports = head.ports;
+        *self.v4() = *head;
+    }
+
+    /// Of a segment without extension headers, seen whole.
+    #[inline(always)]
+    fn set_v6(&mut self, head: &HeadV6) {
+        self.transport = IPV6_HEADER_LEN;
+        self.ports = head.ports;
+        self.is_v6 = true;
+        *self.v6() = *head;
+    }
+
     #[inline(always)]
     fn v4(&mut self) -> &mut HeadV4 {
         // SAFETY: any bits are a valid head; the verifier refuses to read what was not written.
@@ -257,12 +291,29 @@ fn mapped(v4: u32) -> Address {
     bytemuck::cast([0, 0, 0xffff_u32.to_be(), v4])
 }
 
-/// Reads the headers of the packet in a frame.
+/// Reads the headers of the packet in a frame. Of a segment with ports that are not wanted nothing is
+/// read, and it is [`Found::Other`].
 #[inline(always)]
-pub fn headers(ctx: &TcContext, packet: &mut Packet) -> Found {
-    match read(ctx, packet) {
+pub fn headers(ctx: &TcContext, packet: &mut Packet, wanted: impl Fn(Ports) -> bool) -> Found {
+    match glance::at(ctx) {
+        Glance::SegmentV4(head) if wanted(head.ports) => {
+            packet.set_v4(head);
+            return Found::Segment;
+        }
+        Glance::SegmentV6(head) if wanted(head.ports) => {
+            packet.set_v6(head);
+            return Found::Segment;
+        }
+        Glance::SegmentV4(_) | Glance::SegmentV6(_) | Glance::Other => return Found::Other,
+        Glance::Unclear => {}
+    }
+    let found = match read(ctx, packet) {
         Some(found) => found,
         None => headers_anywhere(ctx, packet),
+    };
+    match found {
+        Found::Segment if !wanted(packet.ports) => Found::Other,
+        found => found,
     }
 }
 

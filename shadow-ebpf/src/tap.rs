@@ -22,7 +22,7 @@ pub fn tap(ctx: &TcContext) -> Option<TapCounter> {
 #[inline(always)]
 fn capture(ctx: &TcContext) -> Option<TapCounter> {
     let mut packet = Packet::new();
-    match parse::headers(ctx, &mut packet) {
+    match parse::headers(ctx, &mut packet, |ports| select::is_service_port(ports.destination)) {
         Found::Segment => {}
         Found::Icmp | Found::Other => return None,
         Found::Fragment => return Some(TapCounter::Fragment),

@@ -12,10 +12,11 @@ use crate::{counter, flows, parse, ring, select};
 #[inline(always)]
 pub fn tap_out(ctx: &TcContext) -> Option<ResponseCounter> {
     let mut packet = Packet::new();
-    let Found::Segment = parse::headers(ctx, &mut packet) else { return None };
-    if !select::is_service_port(packet.ports.source) {
+    let Found::Segment =
+        parse::headers(ctx, &mut packet, |ports| select::is_service_port(ports.source))
+    else {
         return None;
-    }
+    };
     let rule = *flows::rule(&mut packet)?;
     if rule.wanted == Wanted::Nothing as u32 {
         return None;

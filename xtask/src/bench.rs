@@ -29,7 +29,12 @@ use anyhow::{Context as _, Result, bail, ensure};
 use aya::sys::{Stats, enable_stats};
 
 use self::{
-    load::Load, machine::Machine, plan::Plan, results::Results, row::Row, sample::Bench,
+    load::Load,
+    machine::Machine,
+    plan::Plan,
+    results::Results,
+    row::Row,
+    sample::Bench,
     stage::Stage,
     subject::{Peers, Subject},
 };

@@ -128,12 +128,15 @@ fn headers_are_found_on_any_link_and_outside_the_linear_part() -> Result<()> {
         let mut far_end = tuntap(&lab, name, ethernet)?;
         lab.production.enter(|| bench.programs.attach_tap(name))??;
         for (len, linear) in [(10, 0), (1000, 0), (5000, 0), (5000, 14), (8000, 14), (8000, 60)] {
-            // 8.0.x.x and 2001:db8:86dd:… stand where an Ethernet header has its type.
+            // 8.0.x.x and 2001:db8:86dd:… stand where an Ethernet header has its type; then, as of
+            // another protocol, 69.x and 6000:… where the IP header behind it would begin.
             for packet in [
                 packet("192.0.2.1:40000", "192.0.2.80:80", &vec![7; len]),
                 packet("8.0.2.1:40000", "192.0.2.80:80", &vec![7; len]),
+                packet("8.0.69.1:40000", "192.0.2.80:80", &vec![7; len]),
                 packet("[2001:db8::1]:40000", "[2001:db8::80]:80", &vec![7; len]),
                 packet("[2001:db8:86dd::1]:40000", "[2001:db8::80]:80", &vec![7; len]),
+                packet("[2001:db8:86dd:6000::1100:1]:40000", "[2001:db8::80]:80", &vec![7; len]),
             ] {
                 let mut message = vec![0, 0, linear, 0, 0, 0, 0, 0, 0, 0];
                 message.extend(match ethernet {

@@ -49,6 +49,26 @@ fn every_shape_of_a_services_packet_is_copied_behind_any_tags() {
     }
 }
 
+/// Some begin as an IP header does.
+#[test]
+fn whatever_the_hardware_address_begins_with_a_services_packet_is_copied_and_no_other() {
+    let mut bench = bench();
+    for (service, other) in [(SERVICE4, "192.0.2.80:81"), (SERVICE6, "[2001:db8::80]:81")] {
+        let from = if service == SERVICE4 { CLIENT4 } else { CLIENT6 };
+        let (ours, others) = (packet(from, service, b"x"), packet(from, other, b"x"));
+        for first in [0, 2, 0x42, 0x45, 0x46, 0x4a, 0x60, 0x62, 0x6e, 0xfe] {
+            let addressed = |packet: &[u8]| {
+                let mut frame = frame(&[], packet);
+                frame[0] = first;
+                frame
+            };
+            println!("{first:x}, {service}");
+            bench.run("tap", &addressed(&ours)).copied(NEXT, &ours);
+            bench.run("tap", &addressed(&others)).ignored();
+        }
+    }
+}
+
 #[test]
 fn a_third_tag_is_none_of_ours() {
     let packet = packet(CLIENT4, SERVICE4, b"x");
