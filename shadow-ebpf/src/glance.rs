@@ -1,68 +1,42 @@
 //! A first look at a frame: at what mostly stands where, in place, without a helper's call or anything
 //! on the stack. Most packets are none of ours, and need no more.
 //!
-//! It may always be unclear; [`parse`](crate::parse) then looks closely. What is said here, it would
-//! say as well.
+//! It may always be left unclear; [`parse`](crate::parse) then looks closely. What is said here, it
+//! would say as well.
 
 use aya_ebpf::programs::TcContext;
 use bytemuck::Pod;
 
 use crate::frame;
-use crate::parse::{ETH_P_IP, ETH_P_IPV6, HeadV4, HeadV6, IPPROTO_ICMP, IPPROTO_TCP, IPPROTO_UDP};
+use crate::parse::{
+    ETH_P_IP, ETH_P_IPV6, HeadV4, HeadV6, IPPROTO_ICMP, IPPROTO_TCP, IPPROTO_UDP, Ports,
+};
 
-/// What a frame holds, at first sight.
-pub enum Glance<'a> {
-    /// A TCP segment, or the first fragment of one, of IPv4 without options.
-    SegmentV4(&'a HeadV4),
-    /// A TCP segment of IPv6 without extension headers.
-    SegmentV6(&'a HeadV6),
-    /// Another protocol, but for ICMP.
-    Other,
-    /// To be looked at closely: ICMP, tags, options, extension headers, later fragments, what is cut
-    /// short or malformed, headers outside the linear part, links other than Ethernet.
-    Unclear,
-}
-
-/// Looks at a frame.
+/// Whether a frame plainly holds a segment whose ports are not `wanted`, or another protocol but ICMP.
+///
+/// Not plain are tags, options, extension headers, later fragments, what is cut short or malformed,
+/// headers outside the linear part, and links other than Ethernet.
 #[inline(always)]
-pub fn at(ctx: &TcContext) -> Glance<'_> {
+pub fn rules_out(ctx: &TcContext, wanted: impl Fn(Ports) -> bool) -> bool {
     let protocol = frame::protocol(ctx);
     if protocol == ETH_P_IP.to_be() {
-        match behind_ethernet(ctx, protocol, 4) {
-            Some(head) => v4(head),
-            None => Glance::Unclear,
-        }
+        let Some(head) = behind_ethernet::<HeadV4>(ctx, protocol, 4) else { return false };
+        head.version_ihl == 0x45
+            && match head.protocol {
+                IPPROTO_TCP => head.fragment_offset() == 0 && !wanted(head.ports),
+                IPPROTO_ICMP => false,
+                _ => true,
+            }
     } else if protocol == ETH_P_IPV6.to_be() {
-        match behind_ethernet(ctx, protocol, 6) {
-            Some(head) => v6(head),
-            None => Glance::Unclear,
-        }
+        let Some(head) = behind_ethernet::<HeadV6>(ctx, protocol, 6) else { return false };
+        head.version_flow[0] >> 4 == 6
+            && match head.next_header {
+                IPPROTO_TCP => !wanted(head.ports),
+                IPPROTO_UDP => true,
+                _ => false,
+            }
     } else {
-        Glance::Unclear
-    }
-}
-
-#[inline(always)]
-fn v4(head: &HeadV4) -> Glance<'_> {
-    if head.version_ihl != 0x45 {
-        return Glance::Unclear;
-    }
-    match head.protocol {
-        IPPROTO_TCP if head.fragment_offset() == 0 => Glance::SegmentV4(head),
-        IPPROTO_TCP | IPPROTO_ICMP => Glance::Unclear,
-        _ => Glance::Other,
-    }
-}
-
-#[inline(always)]
-fn v6(head: &HeadV6) -> Glance<'_> {
-    if head.version_flow[0] >> 4 != 6 {
-        return Glance::Unclear;
-    }
-    match head.next_header {
-        IPPROTO_TCP => Glance::SegmentV6(head),
-        IPPROTO_UDP => Glance::Other,
-        _ => Glance::Unclear,
+        false
     }
 }
 

@@ -7,7 +7,7 @@ use shadow_common::{GuardCounter, GuardMode, RecordKind};
 
 use crate::parse::{BadLength, Found, Packet, Report};
 use crate::ring::Lost;
-use crate::{counter, parse, ring, select};
+use crate::{counter, glance, parse, ring, select};
 
 /// What became of a packet; `None` when it is none of ours and goes on.
 #[inline(always)]
@@ -26,8 +26,11 @@ pub fn guard(ctx: &TcContext) -> Option<GuardCounter> {
 /// address that is a client, who knows of no such packet.
 #[inline(always)]
 pub fn guard_out(ctx: &TcContext) -> Option<GuardCounter> {
+    if glance::rules_out(ctx, |_| false) {
+        return None;
+    }
     let mut packet = Packet::new();
-    let Found::Icmp = parse::headers(ctx, &mut packet, |_| false) else { return None };
+    let Found::Icmp = parse::headers(ctx, &mut packet) else { return None };
     let GuardMode::Foreign = about_the_mirror(ctx, &packet)? else { return None };
     let outcome = match copy(ctx, &mut packet) {
         GuardCounter::Captured => GuardCounter::IcmpForeign,
@@ -39,22 +42,24 @@ pub fn guard_out(ctx: &TcContext) -> Option<GuardCounter> {
 
 #[inline(always)]
 fn capture(ctx: &TcContext) -> Option<GuardCounter> {
+    if glance::rules_out(ctx, |ports| select::is_shadow_port(ports.source)) {
+        return None;
+    }
     let mut packet = Packet::new();
-    let report =
-        match parse::headers(ctx, &mut packet, |ports| select::is_shadow_port(ports.source)) {
-            Found::Segment if select::from_shadow(&mut packet) => None,
-            // To this host a later fragment comes to nothing, since the first one is dropped here; but
-            // to another it would be forwarded.
-            Found::Fragment if select::fragment_from_shadow(&mut packet) => {
-                return Some(GuardCounter::Fragment);
-            }
-            Found::Icmp => Some(about_the_mirror(ctx, &packet)?),
-            // Without ports nothing else is the shadow's: a packet whose headers do not parse, the
-            // kernel drops itself.
-            Found::Segment | Found::Other | Found::Fragment | Found::Malformed | Found::Short => {
-                return None;
-            }
-        };
+    let report = match parse::headers(ctx, &mut packet) {
+        Found::Segment if select::from_shadow(&mut packet) => None,
+        // To this host a later fragment comes to nothing, since the first one is dropped here; but
+        // to another it would be forwarded.
+        Found::Fragment if select::fragment_from_shadow(&mut packet) => {
+            return Some(GuardCounter::Fragment);
+        }
+        Found::Icmp => Some(about_the_mirror(ctx, &packet)?),
+        // Without ports nothing else is the shadow's: a packet whose headers do not parse, the
+        // kernel drops itself.
+        Found::Segment | Found::Other | Found::Fragment | Found::Malformed | Found::Short => {
+            return None;
+        }
+    };
     let outcome = copy(ctx, &mut packet);
     let is_copied = matches!(outcome, GuardCounter::Captured);
     Some(match report {

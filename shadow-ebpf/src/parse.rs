@@ -9,7 +9,6 @@ use bytemuck::{Pod, Zeroable};
 use shadow_common::{Address, MAX_PACKET_LEN};
 
 use crate::frame::{self, Origin, load, load_into};
-use crate::glance::{self, Glance};
 
 pub const ETH_P_IP: u16 = 0x0800;
 pub const ETH_P_IPV6: u16 = 0x86dd;
@@ -56,7 +55,7 @@ pub enum Found {
     Segment,
     /// A whole ICMP message of the packet's family.
     Icmp,
-    /// Not IP, another protocol, or a segment with ports that are not wanted.
+    /// Not IP, or another protocol.
     Other,
     /// A TCP packet's fragment that has no ports.
     Fragment,
@@ -96,12 +95,6 @@ impl HeadV4 {
     #[inline(always)]
     pub fn fragment_offset(&self) -> u16 {
         u16::from_be_bytes(self.fragment) & 0x1fff
-    }
-
-    /// Whether it is not the last fragment of a packet.
-    #[inline(always)]
-    pub fn has_more_fragments(&self) -> bool {
-        u16::from_be_bytes(self.fragment) & 0x2000 != 0
     }
 }
 
@@ -198,24 +191,6 @@ impl Packet {
         }
     }
 
-    /// Of a segment without options, seen whole.
-    #[inline(always)]
-    fn set_v4(&mut self, head: &HeadV4) {
-        self.transport = IPV4_HEADER_LEN;
-        self.fragment = head.has_more_fragments();
-        self.ports = head.ports;
-        *self.v4() = *head;
-    }
-
-    /// Of a segment without extension headers, seen whole.
-    #[inline(always)]
-    fn set_v6(&mut self, head: &HeadV6) {
-        self.transport = IPV6_HEADER_LEN;
-        self.ports = head.ports;
-        self.is_v6 = true;
-        *self.v6() = *head;
-    }
-
     #[inline(always)]
     fn v4(&mut self) -> &mut HeadV4 {
         // SAFETY: any bits are a valid head; the verifier refuses to read what was not written.
@@ -291,29 +266,12 @@ fn mapped(v4: u32) -> Address {
     bytemuck::cast([0, 0, 0xffff_u32.to_be(), v4])
 }
 
-/// Reads the headers of the packet in a frame. Of a segment with ports that are not wanted nothing is
-/// read, and it is [`Found::Other`].
+/// Reads the headers of the packet in a frame.
 #[inline(always)]
-pub fn headers(ctx: &TcContext, packet: &mut Packet, wanted: impl Fn(Ports) -> bool) -> Found {
-    match glance::at(ctx) {
-        Glance::SegmentV4(head) if wanted(head.ports) => {
-            packet.set_v4(head);
-            return Found::Segment;
-        }
-        Glance::SegmentV6(head) if wanted(head.ports) => {
-            packet.set_v6(head);
-            return Found::Segment;
-        }
-        Glance::SegmentV4(_) | Glance::SegmentV6(_) | Glance::Other => return Found::Other,
-        Glance::Unclear => {}
-    }
-    let found = match read(ctx, packet) {
+pub fn headers(ctx: &TcContext, packet: &mut Packet) -> Found {
+    match read(ctx, packet) {
         Some(found) => found,
         None => headers_anywhere(ctx, packet),
-    };
-    match found {
-        Found::Segment if !wanted(packet.ports) => Found::Other,
-        found => found,
     }
 }
 

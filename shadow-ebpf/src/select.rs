@@ -34,10 +34,13 @@ static SHADOWS: HashMap<ShadowKey, GuardRule> = HashMap::with_max_entries(MAX_SH
 #[map]
 static OWN_ADDRESSES: HashMap<Address, u8> = HashMap::with_max_entries(MAX_OWN_ADDRESSES, 0);
 
-/// Whether a segment with a [service's port](is_service_port) goes to a mirrored service.
+/// Whether a segment goes to a mirrored service.
 #[inline(always)]
 pub fn to_service(packet: &mut Packet) -> bool {
     let port = packet.ports.destination;
+    if !has_port(&SERVICE_PORTS, port) {
+        return false;
+    }
     let mut key = ServiceKey { address: Address::ANY_V6, port, reserved: [0; 2] };
     packet.destination(&mut key.address);
     if SERVICES.get_ptr(&key).is_some() {
@@ -53,7 +56,7 @@ pub fn is_service_port(port: [u8; 2]) -> bool {
     has_port(&SERVICE_PORTS, port)
 }
 
-/// The same of a shadow.
+/// Whether a shadow has this port.
 #[inline(always)]
 pub fn is_shadow_port(port: [u8; 2]) -> bool {
     has_port(&SHADOW_PORTS, port)

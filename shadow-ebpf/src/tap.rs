@@ -6,7 +6,7 @@ use shadow_common::{RecordKind, TapCounter};
 
 use crate::parse::{BadLength, Found, Packet};
 use crate::ring::Lost;
-use crate::{choose, counter, flows, parse, ring, select, shed};
+use crate::{choose, counter, flows, glance, parse, ring, select, shed};
 
 /// What became of a packet; `None` when it is none of ours.
 #[inline(always)]
@@ -21,8 +21,11 @@ pub fn tap(ctx: &TcContext) -> Option<TapCounter> {
 
 #[inline(always)]
 fn capture(ctx: &TcContext) -> Option<TapCounter> {
+    if glance::rules_out(ctx, |ports| select::is_service_port(ports.destination)) {
+        return None;
+    }
     let mut packet = Packet::new();
-    match parse::headers(ctx, &mut packet, |ports| select::is_service_port(ports.destination)) {
+    match parse::headers(ctx, &mut packet) {
         Found::Segment => {}
         Found::Icmp | Found::Other => return None,
         Found::Fragment => return Some(TapCounter::Fragment),

@@ -6,17 +6,19 @@ use shadow_common::{FlowRule, RecordKind, ResponseCounter, Wanted};
 
 use crate::parse::{BadLength, Found, Packet};
 use crate::ring::Lost;
-use crate::{counter, flows, parse, ring, select};
+use crate::{counter, flows, glance, parse, ring, select};
 
 /// What became of a packet; `None` when it is none of ours, or carries nothing.
 #[inline(always)]
 pub fn tap_out(ctx: &TcContext) -> Option<ResponseCounter> {
-    let mut packet = Packet::new();
-    let Found::Segment =
-        parse::headers(ctx, &mut packet, |ports| select::is_service_port(ports.source))
-    else {
+    if glance::rules_out(ctx, |ports| select::is_service_port(ports.source)) {
         return None;
-    };
+    }
+    let mut packet = Packet::new();
+    let Found::Segment = parse::headers(ctx, &mut packet) else { return None };
+    if !select::is_service_port(packet.ports.source) {
+        return None;
+    }
     let rule = *flows::rule(&mut packet)?;
     if rule.wanted == Wanted::Nothing as u32 {
         return None;
