@@ -49,7 +49,7 @@ fn every_shape_of_a_services_packet_is_copied_behind_any_tags() {
     }
 }
 
-/// Some begin as an IP header does.
+/// Some begin as an IP header does, and some go on like one of a TCP segment.
 #[test]
 fn whatever_the_hardware_address_begins_with_a_services_packet_is_copied_and_no_other() {
     let mut bench = bench();
@@ -57,14 +57,17 @@ fn whatever_the_hardware_address_begins_with_a_services_packet_is_copied_and_no_
         let from = if service == SERVICE4 { CLIENT4 } else { CLIENT6 };
         let (ours, others) = (packet(from, service, b"x"), packet(from, other, b"x"));
         for first in [0, 2, 0x42, 0x45, 0x46, 0x4a, 0x60, 0x62, 0x6e, 0xfe] {
-            let addressed = |packet: &[u8]| {
+            let addressed = |packet: &[u8], protocol: u8| {
                 let mut frame = frame(&[], packet);
                 frame[0] = first;
+                (frame[6], frame[9]) = (protocol, protocol);
                 frame
             };
             println!("{first:x}, {service}");
-            bench.run("tap", &addressed(&ours)).copied(NEXT, &ours);
-            bench.run("tap", &addressed(&others)).ignored();
+            for protocol in [2, 6] {
+                bench.run("tap", &addressed(&ours, protocol)).copied(NEXT, &ours);
+                bench.run("tap", &addressed(&others, protocol)).ignored();
+            }
         }
     }
 }
