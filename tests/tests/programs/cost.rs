@@ -15,6 +15,8 @@ fn of_a_packet() {
     bench.guard("198.51.100.9:8080", "192.0.2.80", 16_384, 32_767);
     let mut arp = frame(&[], &packet("192.0.2.1:40000", "192.0.2.80:80", b""));
     arp[12..14].copy_from_slice(&0x0806_u16.to_be_bytes());
+    let mut like_a_header = frame(&[], &packet("192.0.2.1:40000", "192.0.2.80:81", &[7; 100]));
+    like_a_header[0] = 0x4a;
     let v4 = |to: &str, len| frame(&[], &packet("192.0.2.1:40000", to, &vec![7; len]));
     let v6 = |to: &str, len| frame(&[], &packet("[2001:db8::1]:40000", to, &vec![7; len]));
     let out = |from: &str, len| frame(&[], &packet(from, "192.0.2.1:40000", &vec![7; len]));
@@ -22,6 +24,7 @@ fn of_a_packet() {
     for (name, program, frame, repeat) in [
         ("tap: ARP, as good as an empty program", "tap", arp.clone(), 1_000_000),
         ("tap: IPv4, another port", "tap", v4("192.0.2.80:81", 100), 1_000_000),
+        ("tap: the same to a hardware address 4a:…", "tap", like_a_header, 1_000_000),
         ("tap: IPv6, another port", "tap", v6("[2001:db8::80]:81", 100), 1_000_000),
         ("tap: IPv4, our port, another address", "tap", v4("192.0.2.81:80", 100), 1_000_000),
         ("tap: IPv4, copied, 100 bytes", "tap", v4("192.0.2.80:80", 60), 100_000),
