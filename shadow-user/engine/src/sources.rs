@@ -238,6 +238,11 @@ impl<S: BuildHasher> Sources<S> {
         }
     }
 
+    /// Whether any port that is given back is of use to the next, whoever its client is.
+    pub(crate) const fn are_few(&self) -> bool {
+        matches!(self.source, Source::Own { .. })
+    }
+
     /// Gives back what was taken.
     pub(crate) fn give(&mut self, local: SocketAddr) {
         if matches!(self.source, Source::Own { .. }) {

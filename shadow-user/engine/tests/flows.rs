@@ -330,3 +330,41 @@ fn what_was_captured_is_delivered_when_the_mirror_stops_and_half_a_message_is_no
     assert_eq!(books.flows.aborted.get(Aborted::Stopped), 1);
     assert_eq!(client(1).port(), 10_001);
 }
+
+/// A mirror with three ports.
+fn few_ports() -> Mirror {
+    Mirror::new(|config| {
+        let address = production().ip();
+        config.source = Source::Own { address, ports: 20_000..=20_002 };
+    })
+}
+
+#[test]
+fn rfc6191_a_port_in_time_wait_is_used_again_when_none_is_free() {
+    let mut mirror = few_ports();
+    for index in 0..50 {
+        mirror.request(index);
+        mirror.close(index);
+        mirror.now += Duration::from_millis(1);
+    }
+    let books = end(mirror);
+    assert_eq!((books.flows.seen, books.flows.mirrored), (50, 50));
+    assert_eq!(books.requests.answered, 50);
+}
+
+#[test]
+fn a_port_whose_session_is_open_is_not_taken_from_it() {
+    let mut mirror = few_ports();
+    (0..2).for_each(|index| mirror.request(index));
+    for index in 2..6 {
+        mirror.request(index);
+        mirror.close(index);
+    }
+    mirror.request(6);
+    mirror.request(7);
+    assert_eq!(mirror.engine.books().flows.skipped.get(Skipped::NoPort), 1);
+    (0..2).for_each(|index| mirror.close(index));
+    mirror.close(6);
+    let books = end(mirror);
+    assert_eq!((books.flows.seen, books.flows.mirrored), (8, 7));
+}

@@ -91,10 +91,7 @@ impl Engine {
                 return self.skip(id, Skipped::CircuitOpen, now);
             }
             probe = admission == Admission::Probe;
-            let flows = &self.flows;
-            let Some(local) =
-                self.sources.take(opening.client, |local| flows.find_local(local).is_some())
-            else {
+            let Some(local) = self.local(opening.client, now) else {
                 self.end_probe(probe, now);
                 return self.skip(id, Skipped::NoPort, now);
             };
@@ -113,6 +110,50 @@ impl Engine {
         self.flows.list_local(id);
         self.expect_answers(id, now);
         self.advance(id, now);
+    }
+
+    /// An address and port for a session of `client`.
+    fn local(&mut self, client: SocketAddr, now: Instant) -> Option<SocketAddr> {
+        loop {
+            let flows = &self.flows;
+            let local = self.sources.take(client, |local| flows.find_local(local).is_some());
+            if local.is_some() || !self.give_up_oldest_time_wait(now) {
+                return local;
+            }
+        }
+    }
+
+    /// Ends the connection that has been in TIME-WAIT longest, for its port; false when there is none, or its
+    /// last acknowledgment is still to be sent.
+    fn give_up_oldest_time_wait(&mut self, now: Instant) -> bool {
+        while let Some(id) = self.resting.pop_front() {
+            let Some(flow) = self.flows.get_mut(id) else { continue };
+            let Stage::Open(session) = &mut flow.stage else { continue };
+            if flow.queued {
+                self.resting.push_front(id);
+                return false;
+            }
+            session.leave_time_wait();
+            self.advance(id, now);
+            self.retire(id, now);
+            return true;
+        }
+        false
+    }
+
+    /// Takes note of a connection that has come to TIME-WAIT, where ports may run short.
+    pub(super) fn note_time_wait(&mut self, id: FlowId) {
+        let Some(flow) = self.flows.get_mut(id) else { return };
+        let Stage::Open(session) = &flow.stage else { return };
+        if flow.rests || !session.is_in_time_wait() || !self.sources.are_few() {
+            return;
+        }
+        flow.rests = true;
+        // TIME-WAIT ends in the order in which it began.
+        while self.resting.front().is_some_and(|first| self.flows.get_mut(*first).is_none()) {
+            self.resting.pop_front();
+        }
+        self.resting.push_back(id);
     }
 
     /// A probe was not begun after all.

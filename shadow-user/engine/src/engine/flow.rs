@@ -106,6 +106,8 @@ pub(crate) struct Flow {
     pub(crate) armed: Instant,
     /// Whether its session was begun to find out if the shadow is back.
     pub(crate) probe: bool,
+    /// Whether it stands in the queue of those in TIME-WAIT.
+    pub(crate) rests: bool,
     /// Whether the flow stands in the queue of those that may have packets to send.
     pub(crate) queued: bool,
     /// Octets that the engine's memory account knows of.
@@ -121,6 +123,7 @@ impl Flow {
             last_packet: now,
             listed: true,
             probe: false,
+            rests: false,
             armed: Instant::NEVER,
             queued: false,
             accounted: 0,

@@ -67,6 +67,8 @@ pub struct Engine {
     timers: Timers,
     /// Flows that may have packets to send.
     ready: VecDeque<FlowId>,
+    /// Flows whose sessions are in TIME-WAIT, the first of them for longest; only where ports may run short.
+    resting: VecDeque<FlowId>,
     resets: VecDeque<(SocketAddr, Segment<'static>)>,
     /// The flow whose session awaits production's answers, its key listed or not.
     answering: HashMap<FlowKey, FlowId, SeededHash>,
@@ -95,6 +97,7 @@ impl Engine {
             budget: Budget::new(config.quota),
             timers: Timers::default(),
             ready: VecDeque::new(),
+            resting: VecDeque::new(),
             resets: VecDeque::new(),
             answering: HashMap::with_hasher(hash),
             trailing: Trailing::new(hash),
@@ -375,6 +378,7 @@ impl Engine {
             flow.queued = true;
             self.ready.push_back(id);
         }
+        self.note_time_wait(id);
     }
 
     /// Takes a flow's key out of the table; `remember` it so that stragglers are known.

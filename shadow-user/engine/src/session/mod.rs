@@ -10,7 +10,7 @@ use std::sync::Arc;
 use crate::answers::{Answer, Answers, Heard, Want};
 use crate::books::{Aborted, Books, FlowEnd, IgnoredPacket, Skipped};
 use crate::circuit::Sign;
-use crate::client::{self, Client, Event, Unreachable};
+use crate::client::{self, Client, Event, State, Unreachable};
 use crate::config::EngineConfig;
 use crate::exchange::{Depth, Exchange, Unpaired};
 use crate::offload::{Offload, Transmit};
@@ -129,6 +129,18 @@ impl Session {
     /// The address and port that the shadow sees; none in a dry run.
     pub(crate) fn local(&self) -> Option<SocketAddr> {
         self.client.as_ref().map(Client::local)
+    }
+
+    /// Whether all is done, and the port alone is kept for a while.
+    pub(crate) fn is_in_time_wait(&self) -> bool {
+        self.client.as_ref().is_some_and(|client| client.state() == State::TimeWait)
+    }
+
+    /// Gives the port up that is kept.
+    pub(crate) fn leave_time_wait(&mut self) {
+        if let Some(client) = &mut self.client {
+            client.leave_time_wait();
+        }
     }
 
     /// From the next request on, requests can be left out of the stream of a session that was begun
