@@ -3,12 +3,14 @@
 use std::collections::HashMap;
 
 use aya::maps::lpm_trie::{Key, LpmTrie};
-use aya::maps::{Array, MapError};
+use aya::maps::{Array, MapData, MapError};
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 use shadow_common::{Address, Choice, ChoiceRule, ClientKey, FlowKey, listed};
 
 use super::{KernelError, Programs};
 use crate::choice::Selection;
+
+type Clients<'m> = LpmTrie<&'m mut MapData, Address, u32>;
 
 /// What the tap chooses by.
 #[derive(Debug, Default)]
@@ -32,9 +34,11 @@ impl Programs {
     pub fn set_selection(&mut self, selection: &Selection) -> Result<(), KernelError> {
         let base = self.chosen.base.get_or_insert_with(|| selection.clone()).clone();
         let entries = entries(&base, selection);
-        // First the lists: a flow that begins meanwhile is decided by either.
-        self.set_clients(&entries)?;
-        self.set_rule(&base, selection)
+        // First what is new: a flow that begins meanwhile is decided by either. Last what is superfluous, which is
+        // right until then: the roots go when the rule asks for none, or packets between would be nobody's.
+        self.add_clients(&entries)?;
+        self.set_rule(&base, selection)?;
+        self.remove_clients(&entries)
     }
 
     /// Lets a larger share in, as if it had been chosen from the start: flows that are open already
@@ -69,34 +73,51 @@ impl Programs {
         map.insert(key, Choice::SampledOut as u32, 0).map_err(failed)
     }
 
-    fn set_clients(&mut self, wanted: &HashMap<ClientKey, u32>) -> Result<(), KernelError> {
-        let failed = |source| KernelError::Map { map: "CLIENTS", source };
-        let mut present = std::mem::take(&mut self.chosen.entries);
-        let result = (|| {
-            let map = self.map_mut("CLIENTS")?;
-            let mut map = LpmTrie::<_, Address, u32>::try_from(map).map_err(failed)?;
-            let key = |key: &ClientKey| Key::new(key.prefix_len, key.address);
+    fn add_clients(&mut self, wanted: &HashMap<ClientKey, u32>) -> Result<(), KernelError> {
+        self.with_clients(|map, present| {
             for (client, bits) in wanted {
                 if present.get(client) != Some(bits) {
-                    map.insert(&key(client), *bits, 0).map_err(failed)?;
+                    map.insert(&lpm_key(client), *bits, 0)?;
                     present.insert(*client, *bits);
                 }
             }
-            // Last: until now they are right, if superfluous.
+            Ok(())
+        })
+    }
+
+    fn remove_clients(&mut self, wanted: &HashMap<ClientKey, u32>) -> Result<(), KernelError> {
+        self.with_clients(|map, present| {
             let superfluous: Vec<_> =
                 present.keys().filter(|client| !wanted.contains_key(client)).copied().collect();
             for client in superfluous {
-                match map.remove(&key(&client)) {
+                match map.remove(&lpm_key(&client)) {
                     Ok(()) | Err(MapError::KeyNotFound) => {}
-                    Err(source) => return Err(failed(source)),
+                    Err(source) => return Err(source),
                 }
                 present.remove(&client);
             }
             Ok(())
+        })
+    }
+
+    /// Changes the map of clients' networks, and what is known to be in it.
+    fn with_clients(
+        &mut self,
+        change: impl FnOnce(&mut Clients<'_>, &mut HashMap<ClientKey, u32>) -> Result<(), MapError>,
+    ) -> Result<(), KernelError> {
+        let failed = |source| KernelError::Map { map: "CLIENTS", source };
+        let mut present = std::mem::take(&mut self.chosen.entries);
+        let result = (|| {
+            let mut map = Clients::try_from(self.map_mut("CLIENTS")?).map_err(failed)?;
+            change(&mut map, &mut present).map_err(failed)
         })();
         self.chosen.entries = present;
         result
     }
+}
+
+fn lpm_key(key: &ClientKey) -> Key<Address> {
+    Key::new(key.prefix_len, key.address)
 }
 
 fn rule(base: &Selection, now: &Selection, before: ChoiceRule) -> ChoiceRule {
