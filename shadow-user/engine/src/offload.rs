@@ -31,7 +31,7 @@ pub struct Transmit {
 }
 
 impl Offload {
-    /// Data octets that one packet may have beyond a segment's.
+    /// Data octets of several segments in one; 0 for one segment at a time.
     pub(crate) const fn most(self) -> u32 {
         match self {
             Self::None | Self::Checksum => 0,

@@ -9,6 +9,7 @@ mod clock;
 mod counters;
 mod error;
 mod neighbours;
+mod packet_socket;
 mod pin;
 mod programs;
 mod qdisc;

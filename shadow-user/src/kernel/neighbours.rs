@@ -2,12 +2,13 @@
 //! discovery (RFC 4861) for IPv6.
 
 use std::io;
-use std::os::fd::{AsRawFd as _, FromRawFd as _, OwnedFd};
+use std::os::fd::OwnedFd;
 
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 
 use super::KernelError;
+use super::packet_socket::{self, set};
 
 /// Of an Ethernet header.
 const ETHERNET_LEN: u32 = 14;
@@ -36,29 +37,15 @@ impl NeighbourSocket {
     /// Missing `CAP_NET_RAW`, or an interface that is gone.
     pub fn open(interface: u32, is_ipv4: bool) -> Result<Self, KernelError> {
         let failed = |source| KernelError::io("open a packet socket for neighbours", source);
-        let flags = libc::SOCK_RAW | libc::SOCK_CLOEXEC | libc::SOCK_NONBLOCK;
-        // Of no protocol until it is bound: nothing comes that the filter has not seen.
-        // SAFETY: takes numbers only.
-        let fd = check(unsafe { libc::socket(libc::AF_PACKET, flags, 0) }).map_err(failed)?;
-        // SAFETY: the call has just given it, to nobody else.
-        let socket = unsafe { OwnedFd::from_raw_fd(fd) };
+        let socket = packet_socket::open(libc::SOCK_NONBLOCK).map_err(failed)?;
+        // Before it is bound: nothing comes that the filter has not seen.
         filter(&socket, is_ipv4).map_err(failed)?;
-
-        let index = interface.cast_signed();
         let protocol = if is_ipv4 { libc::ETH_P_ARP } else { libc::ETH_P_IPV6 };
-        // SAFETY: plain data, for which zeroes are valid.
-        let mut address: libc::sockaddr_ll = unsafe { std::mem::zeroed() };
-        address.sll_family = libc::AF_PACKET as u16;
-        address.sll_protocol = (protocol as u16).to_be();
-        address.sll_ifindex = index;
-        let len = size_of_val(&address) as libc::socklen_t;
-        // SAFETY: the address outlives the call, and has this length.
-        let done = unsafe { libc::bind(fd, (&raw const address).cast(), len) };
-        check(done).map_err(failed)?;
+        packet_socket::bind(&socket, interface, protocol as u16).map_err(failed)?;
         if !is_ipv4 {
             // SAFETY: plain data, for which zeroes are valid.
             let mut member: libc::packet_mreq = unsafe { std::mem::zeroed() };
-            member.mr_ifindex = index;
+            member.mr_ifindex = interface.cast_signed();
             member.mr_type = libc::PACKET_MR_ALLMULTI as u16;
             set(&socket, libc::SOL_PACKET, libc::PACKET_ADD_MEMBERSHIP, &member).map_err(failed)?;
         }
@@ -125,18 +112,4 @@ fn filter(socket: &OwnedFd, is_ipv4: bool) -> io::Result<()> {
     program.push(take);
     let program = libc::sock_fprog { len: program.len() as u16, filter: program.as_mut_ptr() };
     set(socket, libc::SOL_SOCKET, libc::SO_ATTACH_FILTER, &program)
-}
-
-fn set<T>(socket: &OwnedFd, level: i32, name: i32, value: &T) -> io::Result<()> {
-    let len = size_of::<T>() as libc::socklen_t;
-    // SAFETY: the value outlives the call, and has this length; so does the filter that a program
-    // points to.
-    let done = unsafe {
-        libc::setsockopt(socket.as_raw_fd(), level, name, std::ptr::from_ref(value).cast(), len)
-    };
-    check(done).map(drop)
-}
-
-fn check(result: i32) -> io::Result<i32> {
-    if result < 0 { Err(io::Error::last_os_error()) } else { Ok(result) }
 }

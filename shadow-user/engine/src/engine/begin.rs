@@ -143,12 +143,6 @@ impl Engine {
 
     /// Takes note of a connection that has come to TIME-WAIT, where ports may run short.
     pub(super) fn note_time_wait(&mut self, id: FlowId) {
-        let Some(flow) = self.flows.get_mut(id) else { return };
-        let Stage::Open(session) = &flow.stage else { return };
-        if flow.rests || !session.is_in_time_wait() || !self.sources.are_few() {
-            return;
-        }
-        flow.rests = true;
         // TIME-WAIT ends in the order in which it began.
         while self.resting.front().is_some_and(|first| self.flows.get_mut(*first).is_none()) {
             self.resting.pop_front();

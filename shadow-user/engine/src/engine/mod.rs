@@ -378,7 +378,11 @@ impl Engine {
             flow.queued = true;
             self.ready.push_back(id);
         }
-        self.note_time_wait(id);
+        let Stage::Open(session) = &flow.stage else { return };
+        if session.is_in_time_wait() && !flow.rests && self.sources.are_few() {
+            flow.rests = true;
+            self.note_time_wait(id);
+        }
     }
 
     /// Takes a flow's key out of the table; `remember` it so that stragglers are known.

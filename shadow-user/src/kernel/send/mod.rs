@@ -40,6 +40,8 @@ const CONFIRM_EVERY: Duration = Duration::from_secs(1);
 /// A source address that is not this host's is sent as it is. Nothing blocks.
 pub struct Sender {
     raw: RawSockets,
+    /// As it was told last.
+    next_hop: Option<NextHop>,
     packet: Option<PacketSocket>,
     /// When a batch is due to go by the raw socket.
     confirm_at: Instant,
@@ -70,6 +72,7 @@ impl Sender {
     pub fn new() -> Result<Self, KernelError> {
         Ok(Self {
             raw: RawSockets::open()?,
+            next_hop: None,
             packet: None,
             confirm_at: Instant::default(),
             is_offloaded: false,
@@ -84,8 +87,10 @@ impl Sender {
     /// # Errors
     /// When there is no packet socket to be had; then as the routes say.
     pub fn set_next_hop(&mut self, next_hop: Option<NextHop>) -> Result<(), KernelError> {
-        if self.packet.as_ref().map(PacketSocket::next_hop) != next_hop {
+        // Told again, a packet socket that the firewall has ended stays away.
+        if self.next_hop != next_hop {
             self.flush();
+            self.next_hop = next_hop;
             self.packet = None;
             self.packet = next_hop.map(PacketSocket::open).transpose()?;
         }

@@ -4,12 +4,11 @@
 //! (`PACKET_VNET_HDR`, Linux 2.6.37) the kernel or the network card completes checksums and cuts up data that
 //! is longer than a segment. In return somebody has to know the next hop, and to follow it.
 
-use std::io;
-use std::os::fd::{AsRawFd as _, FromRawFd as _, OwnedFd};
+use std::os::fd::OwnedFd;
 
 use shadow_engine::Transmit;
 
-use crate::kernel::KernelError;
+use crate::kernel::{KernelError, packet_socket};
 
 /// `struct virtio_net_hdr` of linux/virtio_net.h, in octets.
 const VIRTIO_LEN: usize = 10;
@@ -49,33 +48,11 @@ impl PacketSocket {
     /// Missing `CAP_NET_RAW`, or an interface that is gone.
     pub(super) fn open(next_hop: NextHop) -> Result<Self, KernelError> {
         let failed = |source| KernelError::io("open a packet socket", source);
-        // Of no protocol: nothing is received.
-        // SAFETY: takes numbers only.
-        let fd = unsafe { libc::socket(libc::AF_PACKET, libc::SOCK_RAW | libc::SOCK_CLOEXEC, 0) };
-        let fd = check(fd).map_err(failed)?;
-        // SAFETY: the call has just given it, to nobody else.
-        let socket = unsafe { OwnedFd::from_raw_fd(fd) };
+        let socket = packet_socket::open(0).map_err(failed)?;
         let on: libc::c_int = 1;
-        let len = size_of_val(&on) as libc::socklen_t;
-        // SAFETY: the value outlives the call, and has this length.
-        let done = unsafe {
-            libc::setsockopt(
-                fd,
-                libc::SOL_PACKET,
-                libc::PACKET_VNET_HDR,
-                (&raw const on).cast(),
-                len,
-            )
-        };
-        check(done).map_err(failed)?;
-        // SAFETY: plain data, for which zeroes are valid.
-        let mut address: libc::sockaddr_ll = unsafe { std::mem::zeroed() };
-        address.sll_family = libc::AF_PACKET as u16;
-        address.sll_ifindex = next_hop.interface.cast_signed();
-        let len = size_of_val(&address) as libc::socklen_t;
-        // SAFETY: the address outlives the call, and has this length.
-        let done = unsafe { libc::bind(socket.as_raw_fd(), (&raw const address).cast(), len) };
-        check(done).map_err(failed)?;
+        packet_socket::set(&socket, libc::SOL_PACKET, libc::PACKET_VNET_HDR, &on)
+            .map_err(failed)?;
+        packet_socket::bind(&socket, next_hop.interface, 0).map_err(failed)?;
         super::enlarge(&socket);
         Ok(Self { socket, next_hop })
     }
@@ -84,17 +61,14 @@ impl PacketSocket {
         &self.socket
     }
 
-    pub(super) const fn next_hop(&self) -> NextHop {
-        self.next_hop
-    }
-
     /// What goes before an IP packet of the engine's, which is complete but for its checksum.
     pub(super) fn head(&self, packet: &[u8], transmit: Transmit) -> Head {
-        let is_v6 = packet[0] >> 4 == 6;
-        let (ether_type, ip_len, segment) =
-            if is_v6 { (0x86dd_u16, 40, SEGMENT_V6) } else { (0x0800, 20, SEGMENT_V4) };
-        let tcp_len = usize::from(packet[ip_len + DATA_OFFSET] >> 4) * 4;
-        let tcp_start = ETHERNET_LEN + ip_len;
+        let (ether_type, segment) = match packet[0] >> 4 {
+            6 => (libc::ETH_P_IPV6 as u16, SEGMENT_V6),
+            _ => (libc::ETH_P_IP as u16, SEGMENT_V4),
+        };
+        let tcp_start = ETHERNET_LEN + ip_len(packet);
+        let data_start = ETHERNET_LEN + headers_len(packet);
         let mut head = [0; VIRTIO_LEN + ETHERNET_LEN];
         head[0] = NEEDS_CHECKSUM;
         if transmit.packets > 1 {
@@ -103,7 +77,7 @@ impl PacketSocket {
             head[4..6].copy_from_slice(&(transmit.segment_size as u16).to_ne_bytes());
         }
         // In the host's byte order, as all numbers of this header.
-        head[2..4].copy_from_slice(&((tcp_start + tcp_len) as u16).to_ne_bytes());
+        head[2..4].copy_from_slice(&(data_start as u16).to_ne_bytes());
         head[6..8].copy_from_slice(&(tcp_start as u16).to_ne_bytes());
         head[8..10].copy_from_slice(&CHECKSUM.to_ne_bytes());
         let NextHop { from, to, .. } = self.next_hop;
@@ -117,10 +91,11 @@ impl PacketSocket {
 
 /// Octets of IP and TCP header of an IP packet of the engine's.
 pub(super) fn headers_len(packet: &[u8]) -> usize {
-    let ip_len = if packet[0] >> 4 == 6 { 40 } else { 20 };
+    let ip_len = ip_len(packet);
     ip_len + usize::from(packet[ip_len + DATA_OFFSET] >> 4) * 4
 }
 
-fn check(result: i32) -> io::Result<i32> {
-    if result < 0 { Err(io::Error::last_os_error()) } else { Ok(result) }
+/// Octets of its IP header, which has no options.
+fn ip_len(packet: &[u8]) -> usize {
+    if packet[0] >> 4 == 6 { 40 } else { 20 }
 }
