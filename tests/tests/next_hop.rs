@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use anyhow::{Result, ensure};
-use shadow_lab::{Host, Mirror, Mix, wait_until};
+use shadow_lab::{Host, Mirror, Mix, sum_metric, wait_until};
 use shadow_tests::{Family, Stage, check_ended, check_lossless};
 
 /// Sent by a packet socket so far.
@@ -90,4 +90,39 @@ fn a_neighbour_that_changes_or_is_forgotten_is_followed() -> Result<()> {
     let ended = mirror.stop()?;
     check_ended(&ended)?;
     check_lossless(&ended.books, requests)
+}
+
+#[test]
+fn what_the_firewall_forbids_does_not_pass_it_by() -> Result<()> {
+    let stage = Stage::new()?;
+    let production = &stage.lab.production;
+    let mirror = stage.mirror(Family::V4, &["--drain", "1s"])?;
+    // Of one moment: sent by the packet socket, and refused.
+    let sent = || -> Result<[f64; 2]> {
+        let text = mirror.metrics()?;
+        let sum = |name| sum_metric(&text, name).unwrap_or_default();
+        Ok([BY_PACKET_SOCKET, "shadowtap_sent_unsent"].map(sum))
+    };
+    stage.send_while(&mix(&stage, Family::V4, 20_000, 7), || {
+        wait_for_packet_socket(&mirror)?;
+        ensure!(sent()?[1] == 0.0, "refused without a rule");
+        production.run("nft", ["add table inet wall"])?;
+        production
+            .run("nft", ["add chain inet wall out { type filter hook output priority 0; }"])?;
+        let to = stage.lab.shadow.at4(80).ip();
+        production
+            .run("nft", [&format!("add rule inet wall out ip daddr {to} tcp dport 80 drop")])?;
+        wait_until("a packet to be refused", NOTICED, || sent().is_ok_and(|[_, it]| it > 0.0))?;
+        let [before, refused] = sent()?;
+        wait_until("more to be refused", NOTICED, || {
+            sent().is_ok_and(|[_, it]| it > refused + 5.0)
+        })?;
+        let [after, _] = sent()?;
+        ensure!(after == before, "{} packets went past the firewall", after - before);
+        Ok(())
+    })?;
+    let ended = mirror.stop()?;
+    check_ended(&ended)?;
+    ensure!(ended.books.get("sent.unsent.not_permitted") > 0, "{:#}", ended.books.json());
+    Ok(())
 }
