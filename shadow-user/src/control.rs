@@ -32,6 +32,10 @@ use crate::worker::{Command, Worker};
 /// How often this host's addresses are looked at.
 const REFRESH: Duration = Duration::from_secs(1);
 
+/// How far the worker stands back: on a saturated processor it has half the weight of one of production's
+/// threads, and goes on all the same.
+const STANDS_BACK: i32 = 3;
+
 /// SIGINT and SIGTERM; SIGHUP when there is a file that may be renamed.
 pub struct Signals {
     interrupt: Signal,
@@ -316,6 +320,9 @@ fn spawn(worker: Worker) -> anyhow::Result<oneshot::Receiver<anyhow::Result<Snap
     thread::Builder::new()
         .name("shadowtap-worker".to_owned())
         .spawn(move || {
+            if let Err(error) = kernel::stand_back(STANDS_BACK) {
+                tracing::warn!("the worker does not stand back for production: {error}");
+            }
             // Nobody listens only when control is gone, too.
             let _ = sender.send(worker.run());
         })

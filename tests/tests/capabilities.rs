@@ -141,9 +141,13 @@ fn the_units_capabilities_suffice_and_the_service_manager_hears_of_it() -> Resul
     let user = status.lines().find(|line| line.starts_with("Uid:")).context("Uid")?;
     ensure!(user.split_whitespace().skip(1).all(|id| id == "65534"), "{user}");
 
+    let worker = worker(&process)?;
+    let (ours, workers) = (scheduling("self")?, scheduling(&worker.to_string())?);
+    ensure!(ours.1 == libc::SCHED_OTHER, "{ours:?}");
+    ensure!(workers == ((ours.0 + 3).min(19), libc::SCHED_BATCH), "{workers:?}");
+
     // A worker that hangs is not alive, whatever the rest of the process does.
     ear.wait_for("WATCHDOG=1", &mut process)?;
-    let worker = worker(&process)?;
     ptrace::attach(worker)?;
     while waitpid(worker, Some(WaitPidFlag::__WALL)) == Err(Errno::EINTR) {}
     wait_for("the watchdog to go unfed", Duration::from_secs(10), || {
@@ -158,6 +162,17 @@ fn the_units_capabilities_suffice_and_the_service_manager_hears_of_it() -> Resul
     ensure!(ended.success(), "{ended}: {}", process.stderr());
     ensure!(fs::read_to_string(folder.join("summary.json"))?.contains("\"mirrored\""));
     Ok(())
+}
+
+/// A thread's nice value and scheduling policy (proc(5): fields 19 and 41 of `stat`).
+fn scheduling(thread: &str) -> Result<(i32, i32)> {
+    let stat = fs::read_to_string(format!("/proc/{thread}/stat"))?;
+    // A name may have blanks in it; the third field follows.
+    let fields = stat.rsplit_once(')').context("stat")?.1;
+    let field = |number: usize| -> Result<i32> {
+        Ok(fields.split_whitespace().nth(number - 3).context("a field")?.parse()?)
+    };
+    Ok((field(19)?, field(41)?))
 }
 
 /// The thread that packets go through.

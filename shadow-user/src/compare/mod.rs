@@ -43,8 +43,8 @@ const EXAMPLES: usize = 4 << 20;
 /// How often what was compared is published.
 const PUBLISH_EVERY: Duration = Duration::from_millis(500);
 
-/// Behind everything that production does.
-const NICE: i32 = 10;
+/// How far it stands back: behind the worker, too.
+const STANDS_BACK: i32 = 10;
 
 /// How long comparing may take when all is over. What waits may take far longer: a hostile answer costs
 /// a fraction of a second.
@@ -167,8 +167,9 @@ pub fn start(
     let handle = thread::Builder::new()
         .name("shadowtap-compare".to_owned())
         .spawn(move || {
-            // Of this thread alone (setpriority(2), "C library/kernel differences").
-            let _ = rustix::process::setpriority_process(None, NICE);
+            if let Err(error) = kernel::stand_back(STANDS_BACK) {
+                tracing::warn!("comparing is not done behind everything else: {error}");
+            }
             comparing.run(exchanges, Compared::new(bounds));
         })
         .context("the comparing thread does not start")?;
