@@ -4,6 +4,7 @@
 //! [`stage`] while a [`subject`] mirrors. Samples become [`row`]s, and rows meet [`bars`] or miss them.
 
 mod bars;
+mod flame;
 mod load;
 mod machine;
 mod plan;
@@ -29,6 +30,7 @@ use anyhow::{Context as _, Result, bail, ensure};
 use aya::sys::{Stats, enable_stats};
 
 use self::{
+    flame::Flames,
     load::Load,
     machine::Machine,
     plan::Plan,
@@ -72,6 +74,10 @@ pub struct Args {
     /// Where results and plots are written [default: bench/results; with --quick nowhere]
     #[arg(long)]
     out: Option<PathBuf>,
+    /// Flame graphs of the daemon, one for each load and mirror, by perf, into this folder. What is measured meanwhile
+    /// counts perf's work.
+    #[arg(long, value_name = "DIR")]
+    flame: Option<PathBuf>,
     /// The daemon, already built.
     #[arg(long, hide = true)]
     binary: Option<PathBuf>,
@@ -127,7 +133,9 @@ fn measure(args: &Args, binary: &Path, sink: &Path) -> Result<ExitCode> {
     allow_files()?;
     let _statistics = enable_stats(Stats::RunTime).context("turn eBPF statistics on")?;
     let stage = Stage::new(sink, &peers)?;
-    let bench = Bench { stage: &stage, binary, peers: &peers, time: plan.time };
+    let flames = args.flame.as_deref().map(Flames::new).transpose()?;
+    let bench =
+        Bench { stage: &stage, binary, peers: &peers, time: plan.time, flames: flames.as_ref() };
     let began = Instant::now();
     let all = plan.measurements().count();
     let mut samples = Vec::with_capacity(all);

@@ -1,5 +1,7 @@
 //! Samples of one load and mirror, taken together: medians, and ratios to production alone.
 
+use std::collections::BTreeMap;
+
 use serde::Serialize;
 
 use super::{load::Load, sample::Sample, subject::Subject};
@@ -39,7 +41,7 @@ pub struct Row {
     /// From capture to the engine: median and 99th percentile.
     pub lag: Option<[f64; 2]>,
     /// Packets lost, flows skipped and aborted, all rounds.
-    pub missing: [u64; 3],
+    pub missing: BTreeMap<String, u64>,
     /// Nanoseconds that the tap took for a packet.
     pub tap_nanos: f64,
     /// Nanoseconds more than an empty program, where that was asked.
@@ -107,7 +109,7 @@ impl Row {
             ebpf: of(&|sample| sample.ebpf),
             memory: of(&|sample| sample.memory as f64),
             lag: both(&|sample| sample.lag),
-            missing: [0, 1, 2].map(|at| own.iter().map(|sample| sample.missing[at]).sum()),
+            missing: sums(own.iter().flat_map(|sample| &sample.missing)),
             tap_nanos: of(&|sample| sample.tap_nanos),
             tap_over_empty: (subject == Subject::Other)
                 .then(|| of(&|sample| sample.tap_nanos - sample.empty_nanos)),
@@ -123,6 +125,13 @@ impl Row {
     pub fn gbits(&self) -> f64 {
         self.shadow_rate * self.load.body() as f64 * 8e-9
     }
+}
+
+fn sums<'a>(counts: impl Iterator<Item = (&'a String, &'a u64)>) -> BTreeMap<String, u64> {
+    counts.fold(BTreeMap::new(), |mut sums, (name, count)| {
+        *sums.entry(name.clone()).or_default() += count;
+        sums
+    })
 }
 
 fn median(values: impl Iterator<Item = f64>) -> f64 {
@@ -156,7 +165,7 @@ pub mod tests {
             ebpf: 1.0,
             memory: 1 << 20,
             lag: Some([100.0, 400.0]),
-            missing: [0; 3],
+            missing: BTreeMap::new(),
             tap_nanos: 40.0,
             empty_nanos: 30.0,
         }

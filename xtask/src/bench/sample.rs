@@ -1,15 +1,19 @@
 //! One measurement: a load on production with a mirror or without.
 
 use std::{
+    collections::BTreeMap,
     path::Path,
     thread::sleep,
     time::{Duration, Instant},
 };
 
 use anyhow::{Context as _, Result};
+use clap::ValueEnum as _;
 use serde::Serialize;
+use shadow_lab::Books;
 
 use super::{
+    flame::Flames,
     load::Load,
     probe::{self, Cpu, Ebpf},
     sink::Attached,
@@ -55,8 +59,8 @@ pub struct Sample {
     pub memory: u64,
     /// From capture to the engine: median and 99th percentile.
     pub lag: Option<[f64; 2]>,
-    /// What Shadowtap's books say is missing: packets lost, flows skipped and aborted.
-    pub missing: [u64; 3],
+    /// What Shadowtap's books say is missing, by its name there.
+    pub missing: BTreeMap<String, u64>,
     /// Nanoseconds that the tap took for a packet.
     pub tap_nanos: f64,
     /// Nanoseconds that an empty program took for one beside it; where that was asked.
@@ -73,6 +77,8 @@ pub struct Bench<'a> {
     pub peers: &'a Peers,
     /// How long each load runs.
     pub time: Duration,
+    /// Where flame graphs of the first round go.
+    pub flames: Option<&'a Flames>,
 }
 
 impl Bench<'_> {
@@ -92,7 +98,15 @@ impl Bench<'_> {
         let before = Usage::of(&running)?;
         let production_cpu = probe::cpu(server.pid())?;
         let began = Instant::now();
+        let flames = self.flames.filter(|_| round == 0);
+        let recordings = running.shadowtap().zip(flames).map(|(pid, flames)| flames.record(pid));
+        let recording = recordings.transpose()?;
         let served = load.run(&stage.lab.client, server.address(), self.time)?;
+        if let Some((flames, recording)) = flames.zip(recording) {
+            let names = [load.to_possible_value(), subject.to_possible_value()];
+            let names = names.map(|it| it.map_or_else(String::new, |it| it.get_name().to_owned()));
+            flames.draw(recording, &names.join("-"), &format!("{load}, {subject}"))?;
+        }
         let quiet_since = self.catch_up(subject, shadow)?;
         // Only now: production may have had some in its sockets when the client left.
         let requests = server.requests()? - requests;
@@ -137,8 +151,7 @@ impl Bench<'_> {
             ebpf: each(nanos(after.ebpf) - nanos(before.ebpf), delivered),
             memory,
             lag: quantiles(&metrics, "shadowtap_capture_lag_seconds"),
-            missing: ["packets.lost", "flows.skipped", "flows.aborted"]
-                .map(|key| books.as_ref().map_or(0, |books| books.sum(key))),
+            missing: books.as_ref().map(missing).unwrap_or_default(),
             tap_nanos: each((after.ebpf.tap_nanos - before.ebpf.tap_nanos) as f64, runs),
             empty_nanos,
         })
@@ -183,6 +196,14 @@ impl Usage {
         }
         Ok(usage)
     }
+}
+
+/// Packets that were lost, and flows that were skipped or aborted, by the reason.
+fn missing(books: &Books) -> BTreeMap<String, u64> {
+    let kinds = ["packets.lost", "flows.skipped", "flows.aborted"];
+    let entries = books.flat().into_iter();
+    let missing = entries.filter(|(key, _)| kinds.iter().any(|kind| key.starts_with(kind)));
+    missing.filter_map(|(key, count)| Some((key, count.parse().ok()?))).collect()
 }
 
 /// Median and 99th percentile of a histogram in the text of `/metrics`, microseconds: as Prometheus'

@@ -135,6 +135,14 @@ impl Running {
         }
     }
 
+    /// The daemon's process, of Shadowtap.
+    pub fn shadowtap(&self) -> Option<u32> {
+        match self {
+            Self::Shadowtap(mirror) => Some(mirror.process.pid()),
+            Self::Nothing | Self::Processes(_) => None,
+        }
+    }
+
     /// Ends it; Shadowtap's books, which balance.
     ///
     /// # Errors

@@ -66,9 +66,8 @@ fn line(row: &Row) -> String {
     if row.failed > 0 {
         let _ = write!(text, "  {} failed", row.failed);
     }
-    let kinds = ["packets lost", "flows skipped", "flows aborted"];
-    for (kind, count) in kinds.into_iter().zip(row.missing).filter(|it| it.1 > 0) {
-        let _ = write!(text, "  {count} {kind}");
+    for (name, count) in &row.missing {
+        let _ = write!(text, "  {name} {count}");
     }
     text
 }
