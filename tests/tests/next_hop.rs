@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use anyhow::{Result, ensure};
+use anyhow::{Context as _, Result, ensure};
 use shadow_lab::{Host, Mirror, Mix, sum_metric, wait_until};
 use shadow_tests::{Family, Stage, check_ended, check_lossless};
 
@@ -90,6 +90,47 @@ fn a_neighbour_that_changes_or_is_forgotten_is_followed() -> Result<()> {
     let ended = mirror.stop()?;
     check_ended(&ended)?;
     check_lossless(&ended.books, requests)
+}
+
+/// Packets that a host has forwarded (RFC 1213, `ipForwDatagrams`).
+fn forwarded(host: &Host) -> Result<u64> {
+    let figures = host.run("cat", ["/proc/net/snmp"])?;
+    let mut lines = figures.lines().filter(|line| line.starts_with("Ip:"));
+    let (names, values) = (lines.next().context("names")?, lines.next().context("values")?);
+    let mut pairs = names.split_whitespace().zip(values.split_whitespace());
+    Ok(pairs.find(|(name, _)| *name == "ForwDatagrams").context("the figure")?.1.parse()?)
+}
+
+#[test]
+fn a_route_that_changes_is_followed_there_and_back() -> Result<()> {
+    let stage = Stage::new()?;
+    let (production, router) = (&stage.lab.production, &stage.lab.client);
+    let via = format!("{} via {} dev eth0", stage.lab.shadow.v4, router.v4);
+    for (name, value) in [("ip_forward", "1"), ("conf.all.send_redirects", "0")] {
+        router.sysctl(&format!("net.ipv4.{name}"), value)?;
+    }
+    router.sysctl("net.ipv4.conf.eth0.send_redirects", "0")?;
+    let mirror = stage.mirror(Family::V4, &["--gate-timeout", "30s", "--drain", "30s"])?;
+    let report = stage.send_while(&mix(&stage, Family::V4, 20_000, 11), || {
+        wait_for_packet_socket(&mirror)?;
+        ensure!(forwarded(router)? == 0, "forwarded without a route");
+        ip(production, &format!("route add {via}"))?;
+        // Some go by the raw socket, which follows at once.
+        wait_until("the packet socket's packets to go by the router", NOTICED, || {
+            let before = forwarded(router).unwrap_or(u64::MAX);
+            wait_for_packet_socket(&mirror).is_ok()
+                && forwarded(router).is_ok_and(|count| count >= before.saturating_add(40))
+        })?;
+        ip(production, &format!("route del {via}"))?;
+        wait_until("packets to go directly", NOTICED, || {
+            let before = forwarded(router).unwrap_or_default();
+            wait_for_packet_socket(&mirror).is_ok()
+                && forwarded(router).is_ok_and(|it| it == before)
+        })
+    })?;
+    let ended = mirror.stop()?;
+    check_ended(&ended)?;
+    check_lossless(&ended.books, report.completed.len())
 }
 
 #[test]
