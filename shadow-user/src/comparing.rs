@@ -2,7 +2,8 @@
 //! waited for.
 //!
 //! They go back because memory is given back cheapest by the thread that has asked for it: in another one, the
-//! allocator takes a lock for which the worker then waits.
+//! allocator takes a lock for which the worker then waits. And one by one, as new ones are asked for: then each takes
+//! the place of the last, which the allocator has at hand, where many at once go to its heap and are cut out of it again.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -51,6 +52,8 @@ pub struct Sender {
     exchanges: SyncSender<(Handed, usize)>,
     queued: Arc<AtomicUsize>,
     spent: Receiver<Batch>,
+    /// Those of [`Self::spent`] that go next.
+    next: Batch,
 }
 
 /// The other end.
@@ -79,7 +82,7 @@ pub fn queue() -> (Sender, Exchanges) {
     let queued = Arc::new(AtomicUsize::new(0));
     let exchanges =
         Exchanges { exchanges: receiver, queued: Arc::clone(&queued), is_busy: false, back };
-    (Sender { exchanges: sender, queued, spent }, exchanges)
+    (Sender { exchanges: sender, queued, spent, next: Batch::new() }, exchanges)
 }
 
 impl Sender {
@@ -98,8 +101,20 @@ impl Sender {
         Err(Full)
     }
 
-    /// Gives the memory of exchanges back that were compared.
-    pub fn clear(&mut self) {
+    /// Gives the memory of up to `count` exchanges back that were compared.
+    pub fn free(&mut self, count: usize) {
+        for _ in 0..count {
+            if self.next.is_empty() {
+                let Ok(next) = self.spent.try_recv() else { return };
+                self.next = next;
+            }
+            self.next.pop();
+        }
+    }
+
+    /// Gives the memory of all exchanges back that were compared.
+    pub fn free_all(&mut self) {
+        self.next.clear();
         self.spent.try_iter().for_each(drop);
     }
 }
@@ -191,6 +206,23 @@ mod tests {
             shadow: Err(Unpaired::Closed),
         };
         Handed { role: Role::Shadow, shadow: "10.0.0.9:80".into(), exchange: Box::new(exchange) }
+    }
+
+    #[test]
+    fn what_was_compared_is_freed_piece_by_piece_and_at_rest_all_of_it() {
+        let (mut sender, exchanges) = queue();
+        let mut spent = exchanges.spent();
+        for _ in 0..2 * SPENT {
+            spent.take(handed(0).exchange);
+        }
+        sender.free(SPENT - 1);
+        assert_eq!(sender.next.len(), 1);
+        sender.free(3);
+        assert_eq!(sender.next.len(), SPENT - 2);
+        sender.free_all();
+        sender.free(1);
+        assert_eq!(sender.next.len(), 0);
+        assert!(sender.spent.try_recv().is_err());
     }
 
     #[test]

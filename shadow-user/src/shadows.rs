@@ -169,7 +169,6 @@ impl Shadows {
         for shadow in &mut self.shadows {
             shadow.hand_over(exchanges);
         }
-        exchanges.clear();
     }
 
     /// Hands the program's answers to the engines, and their questions to it.
@@ -185,6 +184,11 @@ impl Shadows {
                 }
             }
         }
+    }
+
+    /// How many there are.
+    pub fn len(&self) -> usize {
+        self.shadows.len()
     }
 
     /// The engines of all, in an order that stays.

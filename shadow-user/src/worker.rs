@@ -244,6 +244,7 @@ impl Worker {
             thread::sleep(NAP);
             return Ok(());
         }
+        self.exchanges.free_all();
         let due = self.shadows.poll_timeout().map_or(MAX_SLEEP, |due| due.since(kernel::now()));
         let publish = self.next_publish.since(now);
         self.rings.wait(due.min(publish).min(MAX_SLEEP)).context("cannot wait for packets")
@@ -251,8 +252,10 @@ impl Worker {
 
     /// Hands a bounded number of packets to the engines; how many, and whether there are more.
     fn drain(&mut self) -> (usize, bool) {
-        let Self { rings, shadows, lag, .. } = self;
+        let Self { rings, shadows, lag, exchanges, .. } = self;
         let now = kernel::now();
+        // As many as a packet begins as a rule.
+        let spent = shadows.len();
         let drained = rings.drain(BUDGET, |header, packet| {
             let captured_at = Instant::from_nanos(header.captured_at);
             match header.kind {
@@ -260,6 +263,7 @@ impl Worker {
                 RESPONSE | RESPONSE_HEADERS => shadows.handle_response(packet, captured_at, now),
                 _ => {
                     lag.add(now.since(captured_at));
+                    exchanges.free(spent);
                     shadows.handle_capture(packet, captured_at, now);
                 }
             }

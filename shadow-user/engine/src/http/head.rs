@@ -2,8 +2,6 @@
 
 use std::borrow::Cow;
 
-use memchr::memchr;
-
 use super::{HttpError, MAX_HEAD_LEN};
 
 /// Most header fields of one head.
@@ -29,7 +27,7 @@ impl Line {
         while let Some(rest) = bytes.get(at..)
             && !rest.is_empty()
         {
-            let Some(line_feed) = memchr(b'\n', rest) else {
+            let Some(line_feed) = rest.iter().position(|byte| *byte == b'\n') else {
                 *self = match (*self, rest) {
                     (Self::Empty, [b'\r']) => Self::Cr,
                     _ => Self::Text,
