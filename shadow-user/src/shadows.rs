@@ -187,7 +187,7 @@ impl Shadows {
     }
 
     /// How many there are.
-    pub fn len(&self) -> usize {
+    pub fn count(&self) -> usize {
         self.shadows.len()
     }
 

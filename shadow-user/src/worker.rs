@@ -255,7 +255,7 @@ impl Worker {
         let Self { rings, shadows, lag, exchanges, .. } = self;
         let now = kernel::now();
         // As many as a packet begins as a rule.
-        let spent = shadows.len();
+        let spent = shadows.count();
         let drained = rings.drain(BUDGET, |header, packet| {
             let captured_at = Instant::from_nanos(header.captured_at);
             match header.kind {
