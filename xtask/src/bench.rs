@@ -131,9 +131,9 @@ fn measure(args: &Args, binary: &Path, sink: &Path) -> Result<ExitCode> {
     let machine = Machine::of_this_host()?;
     println!("{}", machine.line());
     allow_files()?;
+    let flames = args.flame.as_deref().map(Flames::new).transpose()?;
     let _statistics = enable_stats(Stats::RunTime).context("turn eBPF statistics on")?;
     let stage = Stage::new(sink, &peers)?;
-    let flames = args.flame.as_deref().map(Flames::new).transpose()?;
     let bench =
         Bench { stage: &stage, binary, peers: &peers, time: plan.time, flames: flames.as_ref() };
     let began = Instant::now();

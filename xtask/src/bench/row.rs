@@ -40,7 +40,7 @@ pub struct Row {
     pub memory: f64,
     /// From capture to the engine: median and 99th percentile.
     pub lag: Option<[f64; 2]>,
-    /// Packets lost, flows skipped and aborted, all rounds.
+    /// Packets lost, flows skipped and aborted, in all rounds, by the books' names.
     pub missing: BTreeMap<String, u64>,
     /// Nanoseconds that the tap took for a packet.
     pub tap_nanos: f64,
@@ -186,6 +186,18 @@ pub mod tests {
         assert_eq!(rows[0].kept, None);
         assert_eq!(rows[1].kept, Some(0.5));
         assert_eq!((rows[1].cpu, rows[1].delivered), (4.0, 1_998));
+    }
+
+    #[test]
+    fn what_is_missing_adds_up_by_name() {
+        let missing = |round, counts: &[(&str, u64)]| {
+            let named = counts.iter().map(|(name, count)| ((*name).to_owned(), *count));
+            Sample { missing: named.collect(), ..sample(Load::Short, Subject::Off, round, 1.0) }
+        };
+        let samples = [missing(0, &[("a.x", 1), ("b", 2)]), missing(1, &[("a.x", 4), ("a.y", 8)])];
+        let rows = Row::all(&samples);
+        let found: Vec<_> = rows[0].missing.iter().map(|(name, count)| (&**name, *count)).collect();
+        assert_eq!(found, [("a.x", 5), ("a.y", 8), ("b", 2)]);
     }
 
     #[test]

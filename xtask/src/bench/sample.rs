@@ -8,7 +8,6 @@ use std::{
 };
 
 use anyhow::{Context as _, Result};
-use clap::ValueEnum as _;
 use serde::Serialize;
 use shadow_lab::Books;
 
@@ -99,20 +98,19 @@ impl Bench<'_> {
         let production_cpu = probe::cpu(server.pid())?;
         let began = Instant::now();
         let flames = self.flames.filter(|_| round == 0);
-        let recordings = running.shadowtap().zip(flames).map(|(pid, flames)| flames.record(pid));
-        let recording = recordings.transpose()?;
+        let recording = flames.zip(running.shadowtap());
+        let recording =
+            recording.map(|(flames, pid)| flames.record(&stage.lab.production, pid)).transpose()?;
         let served = load.run(&stage.lab.client, server.address(), self.time)?;
-        if let Some((flames, recording)) = flames.zip(recording) {
-            let names = [load.to_possible_value(), subject.to_possible_value()];
-            let names = names.map(|it| it.map_or_else(String::new, |it| it.get_name().to_owned()));
-            flames.draw(recording, &names.join("-"), &format!("{load}, {subject}"))?;
-        }
         let quiet_since = self.catch_up(subject, shadow)?;
         // Only now: production may have had some in its sockets when the client left.
         let requests = server.requests()? - requests;
         let took = quiet_since - began;
         let production_cpu = probe::cpu(server.pid())? - production_cpu;
         let after = Usage::of(&running)?;
+        if let Some((flames, recording)) = flames.zip(recording) {
+            flames.draw(recording, load, subject)?;
+        }
         let memory = running.pids().into_iter().map(probe::peak).sum::<Result<u64>>()?;
         let metrics = match &running {
             Running::Shadowtap(mirror) => mirror.metrics()?,
@@ -191,8 +189,8 @@ impl Usage {
         for pid in running.pids() {
             usage.cpu = usage.cpu + probe::cpu(pid)?;
         }
-        if let Running::Shadowtap(mirror) = running {
-            usage.ebpf = probe::ebpf(mirror.process.pid()).context("read eBPF statistics")?;
+        if let Some(pid) = running.shadowtap() {
+            usage.ebpf = probe::ebpf(pid).context("read eBPF statistics")?;
         }
         Ok(usage)
     }
